@@ -1,0 +1,149 @@
+"""Checks on the whole graph, after elaboration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import networkx as nx
+
+from netspec import dims
+from netspec.diagnostics import Diagnostic, Findings
+from netspec.document import Block, Document, Parameter
+from netspec.elaborate import operand_diagnostic
+from netspec.network import Layer, Network, nominal
+from netspec.ops.base import Op
+from netspec.tensor import ShapeError, TensorType
+from netspec.yaml_reader import Mapping as MappingNode
+from netspec.yaml_reader import Node, Scalar, Sequence
+
+
+def check_at_sizes(network: Network, findings: Findings) -> None:
+    """Works the shapes out once more with the free dimensions at `sizes`: what was left open with names must hold.
+
+    A kernel may not fit any more, or two branches may differ: `⌊H/2⌋·2` is H only where H is even.
+    """
+    if not network.sizes:
+        return
+    known: dict[tuple[Op, tuple[TensorType, ...]], TensorType] = {}
+    outputs: dict[str, TensorType] = {}
+    at = " at " + ", ".join(f"{name} = {size}" for name, size in network.sizes.items())
+    for path, layer in network.graph.nodes.items():
+        op, inputs = layer["op"], layer["inputs"]
+        if op is None:
+            outputs[path] = nominal(layer["output"], network.sizes)
+            continue
+        types = tuple(outputs[node] for node in inputs if node in outputs)
+        if len(types) < len(inputs):
+            continue
+        try:
+            if (op, types) not in known:
+                known[op, types] = op.output(*types)
+            outputs[path] = known[op, types]
+        except ShapeError as error:
+            found = operand_diagnostic(network, error, layer["span"], path, inputs, at)
+            findings.add(found.located(layer["expansion"]))
+
+
+def check_sizes_are_possible(network: Network, findings: Findings) -> None:
+    """A layer whose output has no elements at all can't be meant."""
+    for path, layer in network.layers():
+        for dim in layer["output"].shape:
+            size = dims.evaluate(dim, network.sizes)
+            if isinstance(size, int) and size < 1:
+                message = f"`{path}` gives {size} along a dimension: nothing would be left of its input"
+                diagnostic = Diagnostic("empty-output", message, layer["span"], help="shrink the input less before it")
+                findings.add(diagnostic.located(layer["expansion"]))
+                break
+
+
+def check_everything_is_read(network: Network, findings: Findings) -> None:
+    """Warns of inputs and layers from which nothing leads to an output."""
+    useful: set[str] = set(network.outputs.values())
+    for node in list(useful):
+        useful |= nx.ancestors(network.graph, node)
+    for path in network.graph.nodes:
+        if path in useful:
+            continue
+        layer: Layer = network.layer(path)
+        readers = [reader for reader in network.graph.successors(path) if reader not in useful]
+        if readers:
+            continue  # told of the last layer of a chain that leads nowhere
+        what = "input" if layer["op"] is None else "layer"
+        diagnostic = Diagnostic(
+            "unused-layer",
+            f"nothing reads the {what} `{path}`",
+            layer["span"],
+            severity="warning",
+            help="name it in a layer's `from` or in `outputs`, or remove it",
+        )
+        findings.add(diagnostic.located(layer["expansion"]))
+
+
+def check_arguments_are_used(document: Document, findings: Findings) -> None:
+    """Warns of arguments that no expression reads, and of blocks that no layer uses."""
+    body = [part for part in (document.net, document.root.get("inputs"), document.root.get("train")) if part is not None]
+    _warn_unused(document.parameters, [*body, *_defaults(document.parameters)], "the spec", findings)
+    for block in document.blocks.values():
+        _warn_unused(block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", findings)
+    reached: set[str] = set()
+    _reach(document.net, document.blocks, reached)
+    for name, block in document.blocks.items():
+        if name not in reached:
+            message = f"no layer uses the block `{name}`"
+            findings.add(Diagnostic("unused-block", message, block.span, severity="warning", help="use it or remove it"))
+
+
+def _defaults(parameters: Mapping[str, Parameter]) -> list[Node]:
+    return [parameter.default for parameter in parameters.values() if parameter.default is not None]
+
+
+def _warn_unused(parameters: Mapping[str, Parameter], nodes: Iterable[Node], owner: str, findings: Findings) -> None:
+    if not parameters:
+        return
+    text = "\n".join(word for node in nodes for word in _texts(node))
+    words = set(_split_words(text))
+    for name, parameter in parameters.items():
+        if name not in words:
+            message = f"nothing in {owner} reads the argument `{name}`"
+            help = "use it or remove it"
+            findings.add(Diagnostic("unused-argument", message, parameter.span, severity="warning", help=help))
+
+
+def _split_words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
+
+
+def _texts(node: Node) -> Iterable[str]:
+    """The text of every value (not key) below a node."""
+    if isinstance(node, Scalar):
+        yield node.text
+    else:
+        children = node.items if isinstance(node, Sequence) else [entry.value for entry in node.entries.values()]
+        for child in children:
+            yield from _texts(child)
+
+
+def _reach(node: Node | None, blocks: Mapping[str, Block], reached: set[str]) -> None:
+    """The blocks that are used below a node, and below those blocks."""
+    if isinstance(node, Scalar):
+        names = [node.text]
+    elif isinstance(node, MappingNode):
+        names = list(node.entries)
+        for entry in node.entries.values():
+            _reach(entry.value, blocks, reached)
+    else:
+        names = []
+        for item in node.items if node is not None else ():
+            _reach(item, blocks, reached)
+    for name in names:
+        if name in blocks and name not in reached:
+            reached.add(name)
+            _reach(blocks[name].net, blocks, reached)
+
+
+def check_layers_exist(network: Network, document: Document, findings: Findings) -> None:
+    """Refuses a network in which no layer is left."""
+    if next(network.layers(), None) is None and document.net is not None:
+        findings.add(Diagnostic("no-layers", "the network has no layers", document.net.span))
+
+

@@ -1,0 +1,1 @@
+"""The `netspec` command and the sub-commands that need nothing heavy."""

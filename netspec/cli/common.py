@@ -1,0 +1,60 @@
+"""What the sub-commands share: how a spec is named on the command line, and how its mistakes are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from netspec.diagnostics import Diagnostic
+from netspec.load import check
+from netspec.network import Network
+from netspec.render import Paint, ansi, as_text, plain, tally
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def set_option(function: F) -> F:
+    """`--set name=value`, as often as wanted."""
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Another value for an argument of the spec, or for a key of its sections: --set train.epochs=5.",
+    )(function)
+
+
+def painter(stream: Any) -> Paint:
+    """Colour for a terminal, none for a file, a pipe, or where NO_COLOR asks for none."""
+    return ansi if stream.isatty() and "NO_COLOR" not in os.environ else plain
+
+
+def show_diagnostics(diagnostics: Iterable[Diagnostic], omitted: int = 0) -> None:
+    """Diagnostics as text on the error stream, with their number below."""
+    found = list(diagnostics)
+    paint = painter(sys.stderr)
+    for diagnostic in found:
+        click.echo(as_text(diagnostic, paint) + "\n", err=True)
+    if found:
+        click.echo(tally(found, omitted), err=True)
+
+
+def load_or_exit(spec: str, settings: Iterable[str]) -> Network:
+    """The checked network; after mistakes they are shown and the command ends with 1."""
+    checked = check(spec, settings)
+    if checked.network is None:
+        show_diagnostics(checked.diagnostics, checked.omitted)
+        sys.exit(1)
+    return checked.network
+
+
+def refuse(message: str, help: str = "") -> NoReturn:
+    """Ends the command with 1, saying what is wrong with its input."""
+    click.echo(painter(sys.stderr)("error", "error") + f": {message}", err=True)
+    if help:
+        click.echo(f"  = help: {help}", err=True)
+    sys.exit(1)

@@ -1,0 +1,47 @@
+"""`netspec explain`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from netspec.cli.common import load_or_exit, refuse, set_option
+from netspec.diagnostics import did_you_mean
+from netspec.explain import explain_container, explain_layer
+from netspec.network import Network
+
+
+@click.command(epilog="Example: netspec explain lenet5 conv1")
+@click.argument("spec")
+@click.argument("layer")
+@set_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
+def command(spec: str, layer: str, settings: tuple[str, ...], form: str) -> None:
+    """Work LAYER of SPEC out by hand: its output size, parameters, multiply-accumulates and receptive field."""
+    network = load_or_exit(spec, settings)
+    if layer in network.containers:
+        heading = f"{layer}: {network.containers[layer].kind}, {network.containers[layer].span}"
+        lines = explain_container(network, layer)
+    elif layer in network.graph:
+        heading = _heading(network, layer)
+        lines = explain_layer(network, layer)
+    else:
+        refuse(
+            f"`{network.name}` has no layer `{layer}`", did_you_mean(layer, [*network.graph.nodes, *network.containers])
+        )
+    if form == "json":
+        found = [{"what": line.what, "formula": line.formula, "result": line.result} for line in lines]
+        click.echo(json.dumps({"spec": network.name, "layer": layer, "lines": found}, indent=2, ensure_ascii=False))
+        return
+    click.echo(heading)
+    width = max(len(line.what) for line in lines)
+    for line in lines:
+        click.echo(f"  {line.what:<{width}}  {line}")
+
+
+def _heading(network: Network, path: str) -> str:
+    layer = network.layer(path)
+    kind = layer["op"].kind if layer["op"] else "input"
+    through = "".join(f", in a `{frame.what}` ({frame.span})" for frame in reversed(layer["expansion"]))
+    return f"{path}: {kind}, {layer['span']}{through}"

@@ -1,0 +1,96 @@
+"""The `netspec` command. Its sub-commands are entry points of the group `netspec.commands`, loaded when called."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+GROUP = "netspec.commands"
+OUR_PACKAGES = ("netspec", "compiler", "runtime")
+# The order in which people meet them; commands of other packages follow.
+ORDER = ("validate", "summary", "explain", "train", "data", "export", "predict", "serve")
+# What each does, so that `--help` need not load them.
+SUMMARIES = {
+    "validate": "Check specs and tell every mistake.",
+    "summary": "Layers with shapes, parameters, MACs and receptive fields.",
+    "explain": "Work one layer out by hand.",
+    "train": "Train a spec on its data.",
+    "data": "Write the images that a spec is trained on into folders.",
+    "export": "Write a spec or a trained run as an ONNX file.",
+    "predict": "Run a model on images or arrays.",
+    "serve": "Serve a model over the Open Inference Protocol.",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are found among installed packages and imported one at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        names = {entry.name for entry in entry_points(group=GROUP)}
+        return [name for name in ORDER if name in names] + sorted(names.difference(ORDER))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+        return load_command(entry) if entry else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from netspec.diagnostics import did_you_mean  # only a mistyped command needs it  # noqa: PLC0415
+
+            help = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"there is no command `{args[0]}`" + (f"; {help}" if help else ""), ctx) from error
+
+
+def load_command(entry: EntryPoint) -> click.Command:
+    """Imports a command; what it needs and is not installed is told with the extra that brings it."""
+    gc.disable()  # imports make objects that stay; looking for cycles among them takes a sixth of a short command's time
+    try:
+        command = entry.load()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OUR_PACKAGES:
+            raise
+        extra = "serve" if entry.module.startswith("runtime") else "train"
+        message = f"`netspec {entry.name}` needs {package}, which is not installed: pip install 'netspec[{extra}]'"
+        raise click.UsageError(message) from None
+    finally:
+        gc.freeze()
+        gc.enable()
+    assert isinstance(command, click.Command)
+    return command
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: netspec validate lenet5",
+)
+@click.version_option(package_name="netspec", message="netspec %(version)s")
+def cli() -> None:
+    """Networks as YAML specs: checked, trained with PyTorch, exported to ONNX, served on ONNX Runtime."""
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 ok, 1 the input is wrong, 2 the command was used wrongly."""
+    # Plugins of pydantic are not ours to load; looking for them costs as much as checking a spec.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    try:
+        cli(prog_name="netspec")
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    finally:
+        gc.freeze()  # nothing is gained by looking for cycles in what the process leaves behind

@@ -1,0 +1,57 @@
+"""`netspec validate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from netspec.cli.common import painter, set_option
+from netspec.load import Checked, check
+from netspec.render import as_github, as_json, as_text, tally
+
+
+@click.command(epilog="Example: netspec validate lenet5 my-net.yaml --set classes=100")
+@click.argument("specs", nargs=-1, required=True)
+@set_option
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", help="Default: text.")
+def command(specs: tuple[str, ...], settings: tuple[str, ...], form: str) -> None:
+    """Check SPECS, given by path or by name in the zoo, and tell every mistake.
+
+    Exits with 0 where all are valid and with 1 where one is not.
+    """
+    outcomes = [check(spec, settings) for spec in specs]
+    if form == "json":
+        click.echo(json.dumps({"specs": [_as_json(checked) for checked in outcomes]}, indent=2, ensure_ascii=False))
+    else:
+        for checked in outcomes:
+            (_show_github if form == "github" else _show_text)(checked)
+    sys.exit(0 if all(checked.valid for checked in outcomes) else 1)
+
+
+def _as_json(checked: Checked) -> dict[str, object]:
+    return {
+        "file": checked.file,
+        "valid": checked.valid,
+        "diagnostics": [as_json(diagnostic) for diagnostic in checked.diagnostics],
+        "omitted": checked.omitted,
+    }
+
+
+def _show_github(checked: Checked) -> None:
+    for diagnostic in checked.diagnostics:
+        click.echo(as_github(diagnostic))
+
+
+def _show_text(checked: Checked) -> None:
+    paint = painter(sys.stdout)
+    for diagnostic in checked.diagnostics:
+        click.echo(as_text(diagnostic, paint) + "\n")
+    found = tally(checked.diagnostics, checked.omitted)
+    if checked.network is None:
+        click.echo(f"{checked.file}: {found}")
+    else:
+        layers = sum(1 for _ in checked.network.layers())
+        more = f", {found}" if found else ""
+        click.echo(f"{checked.file}: valid, {layers} layers, {checked.network.parameters():,} parameters{more}")

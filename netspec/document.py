@@ -1,0 +1,333 @@
+"""The top level of a spec: which sections there are, and what each must look like."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Argument
+
+from netspec.binding import NotKnown, Refused, bind, show, value_of
+from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
+from netspec.dims import Dim, symbol
+from netspec.source import Span
+from netspec.tensor import TensorType
+from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
+
+LANGUAGE_VERSION = 1
+SECTIONS = ("netspec", "name", "source", "args", "inputs", "blocks", "net", "outputs", "expect", "train", "deploy")
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": tuple}
+RESERVED = frozenset({"in", "i"})
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """An argument that a block or a network declares. `default` is None where one has to be given."""
+
+    name: str
+    type: type | None
+    default: Node | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block: a network fragment with arguments, the first being its primary one."""
+
+    name: str
+    parameters: dict[str, Parameter]
+    net: Node
+    span: Span
+    node: Mapping
+
+
+@dataclass(slots=True)
+class Input:
+    """A declared input. `sizes` gives reports a number for the free dimensions."""
+
+    name: str
+    type: TensorType
+    sizes: dict[str, int]
+    span: Span
+
+
+@dataclass(slots=True)
+class Document:
+    """A spec, taken apart; what its layers mean is not looked at yet."""
+
+    root: Mapping
+    name: str
+    origin: str
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Input] = field(default_factory=dict)
+    blocks: dict[str, Block] = field(default_factory=dict)
+    net: Node | None = None
+
+
+class _InputModel(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
+
+    shape: tuple[Annotated[int, Argument(ge=1, le=2**31 - 1)] | str, ...]
+    dtype: Literal["float32", "float64", "float16", "int64", "int32", "uint8", "bool"] = "float32"
+    sizes: dict[str, Annotated[int, Argument(ge=1, le=2**31 - 1)]] = {}
+    help: ClassVar[str] = "write `image: {shape: [N, 3, H, W], sizes: {H: 224, W: 224}}`"
+
+
+def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findings: Findings) -> Document | None:
+    """Takes the top level of a spec apart; None where too little of it is there to go on.
+
+    Args:
+        overrides: values for arguments that replace the spec's own (`--set name=value`).
+    """
+    if not isinstance(root, Mapping):
+        help = "a spec begins with `netspec: 1` and has `inputs` and `net`"
+        findings.add(Diagnostic("not-a-spec", "a spec is a mapping of sections", root.span, help=help))
+        return None
+    for key, entry in root.entries.items():
+        if key not in SECTIONS:
+            help = did_you_mean(key, SECTIONS) or "the sections are " + ", ".join(f"`{name}`" for name in SECTIONS)
+            findings.add(Diagnostic("unknown-key", f"a spec has no section `{key}`", entry.key.span, help=help))
+    _check_version(root, findings)
+    document = Document(root, _text(root, "name", file_stem, findings), _text(root, "source", "", findings))
+    document.parameters = _read_parameters(root.entries.get("args"), findings)
+    document.arguments = _read_arguments(document.parameters, overrides, findings)
+    document.inputs = _read_inputs(root, document.arguments, findings)
+    document.blocks = _read_blocks(root.entries.get("blocks"), findings)
+    document.net = root.get("net")
+    if document.net is None:
+        findings.add(Diagnostic("missing-section", "the spec has no `net`", _first(root), help="add `net:` with the layers"))
+    return document if document.inputs and document.net is not None else None
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a layer, a block or an argument: a Python identifier that is no keyword."""
+    return _NAME.match(text) is not None and not keyword.iskeyword(text)
+
+
+def bad_name(key: Scalar, what: str) -> Diagnostic | None:
+    """What is wrong with a name, if anything."""
+    if key.text in RESERVED:
+        meaning = "what the enclosing container reads" if key.text == "in" else "the repeat index"
+        return Diagnostic("reserved-name", f"`{key.text}` can't name {what}: it means {meaning}", key.span)
+    if not is_name(key.text):
+        made = re.sub(r"\W+", "_", key.text).strip("_")
+        made = f"{what.split()[-1]}{made}" if made[:1].isdigit() or not made or keyword.iskeyword(made) else made
+        return Diagnostic(
+            "bad-name",
+            f"`{key.text}` can't name {what}",
+            key.span,
+            help=f"a name has letters, digits and `_`, begins with no digit, and is no keyword: `{made}`, say",
+        )
+    return None
+
+
+def _first(root: Mapping) -> Span:
+    return next(iter(root.entries.values())).key.span if root.entries else root.span
+
+
+def _check_version(root: Mapping, findings: Findings) -> None:
+    node = root.get("netspec")
+    help = f"begin the file with `netspec: {LANGUAGE_VERSION}`"
+    if node is None:
+        findings.add(Diagnostic("missing-section", "the language version is not given", _first(root), help=help))
+    elif not isinstance(node, Scalar) or node.value != LANGUAGE_VERSION or isinstance(node.value, bool):
+        shown = node.text if isinstance(node, Scalar) else "this"
+        message = f"language version {shown} is not known; this netspec reads version {LANGUAGE_VERSION}"
+        findings.add(Diagnostic("version", message, node.span, help=help))
+
+
+def _text(root: Mapping, key: str, default: str, findings: Findings) -> str:
+    node = root.get(key)
+    if node is None:
+        return default
+    if not isinstance(node, Scalar) or node.value is None:
+        findings.add(Diagnostic("wrong-type", f"`{key}` takes text", node.span))
+        return default
+    return node.text
+
+
+def _section(entry: Entry | None, findings: Findings, example: str) -> Mapping | None:
+    if entry is None or (isinstance(entry.value, Scalar) and entry.value.value is None):
+        return None
+    if not isinstance(entry.value, Mapping):
+        message = f"`{entry.key.text}` takes a mapping"
+        findings.add(Diagnostic("wrong-type", message, entry.value.span, help=f"write {example}"))
+        return None
+    return entry.value
+
+
+def _read_parameters(entry: Entry | None, findings: Findings) -> dict[str, Parameter]:
+    section = _section(entry, findings, "`args: {width: 64}`")
+    parameters: dict[str, Parameter] = {}
+    for name, item in section.entries.items() if section else ():
+        wrong = bad_name(item.key, "an argument")
+        if wrong:
+            findings.add(wrong)
+            continue
+        node = item.value
+        if isinstance(node, Scalar) and not node.quoted and node.text in TYPES:
+            parameters[name] = Parameter(name, TYPES[node.text], None, item.key.span)
+        elif isinstance(node, Scalar) and node.value is None:
+            help = "give a default, or one of the types " + ", ".join(TYPES)
+            findings.add(Diagnostic("wrong-type", f"the argument `{name}` has no type and no default", node.span, help=help))
+        elif isinstance(node, Mapping):
+            findings.add(Diagnostic("wrong-type", f"the default of `{name}` can't be a mapping", node.span))
+        else:
+            literal = type(node.value) if isinstance(node, Scalar) and (node.quoted or not isinstance(node.value, str)) else None
+            parameters[name] = Parameter(name, tuple if isinstance(node, Sequence) else literal, node, item.key.span)
+    return parameters
+
+
+def _read_arguments(
+    parameters: dict[str, Parameter], overrides: dict[str, Entry], findings: Findings
+) -> dict[str, Any]:
+    for name, entry in overrides.items():
+        if name not in parameters:
+            help = did_you_mean(name, parameters) or "it has no arguments"
+            findings.add(Diagnostic("unknown-argument", f"the spec has no argument `{name}`", entry.key.span, help=help))
+    given = {name: entry for name, entry in overrides.items() if name in parameters}
+    arguments, wrong = bind_parameters(parameters, given, {}, "the spec", None)
+    for diagnostic in wrong:
+        findings.add(diagnostic)
+    return arguments
+
+
+def bind_parameters(
+    parameters: dict[str, Parameter], given: dict[str, Entry], scope: dict[str, Any], what: str, where: Span | None
+) -> tuple[dict[str, Any], list[Diagnostic]]:
+    """Values for declared arguments: those given, in the caller's scope, then defaults, in the scope of those before.
+
+    A value that can't be had is left out, or is None where a shape it depends on is not known.
+    """
+    arguments: dict[str, Any] = {}
+    wrong: list[Diagnostic] = []
+    for name, parameter in parameters.items():
+        entry = given.get(name)
+        node = entry.value if entry else parameter.default
+        if node is None:
+            kind = next((word for word, known in TYPES.items() if known is parameter.type), "value")
+            label = (Label(parameter.span, "declared here"),) if where else ()
+            wrong.append(
+                Diagnostic(
+                    "missing-argument", f"{what} needs the argument `{name}`", where or parameter.span, labels=label,
+                    help=f"add `{name}: …` ({kind})" if where else f"give it with `--set {name}=…`, or a default here",
+                )
+            )  # fmt: skip
+            continue
+        try:
+            if parameter.type is str and isinstance(node, Scalar) and (node.quoted or node.text not in scope):
+                value: Any = node.text
+            else:
+                value = value_of(node, scope if entry else arguments)
+        except Refused as refused:
+            wrong.extend(refused.diagnostics)
+            continue
+        except NotKnown:
+            arguments[name] = None
+            continue
+        mistake = _type_mistake(parameter, value)
+        if mistake:
+            label = (Label(parameter.span, "declared here"),) if entry else ()
+            wrong.append(Diagnostic("wrong-type", mistake, node.span, labels=label))
+            continue
+        arguments[name] = value
+    return arguments, wrong
+
+
+def _type_mistake(parameter: Parameter, value: Any) -> str | None:
+    expected = parameter.type
+    fits = (
+        expected is None
+        or (expected is float and isinstance(value, int | float) and not isinstance(value, bool))
+        or (isinstance(value, expected) and (expected is bool or not isinstance(value, bool)))
+    )
+    if fits or expected is None:
+        return None
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list"}
+    return f"`{parameter.name}` takes {names.get(expected, 'another type')}, got {show(value)}"
+
+
+def _read_inputs(root: Mapping, arguments: dict[str, Any], findings: Findings) -> dict[str, Input]:
+    section = _section(root.entries.get("inputs"), findings, "`inputs: {image: {shape: [N, 3, 32, 32]}}`")
+    inputs: dict[str, Input] = {}
+    if section is None or not section.entries:
+        help = "add `inputs: {image: {shape: [N, 3, H, W]}}`"
+        findings.add(Diagnostic("missing-section", "the spec has no `inputs`", _first(root), help=help))
+        return inputs
+    for name, entry in section.entries.items():
+        wrong = bad_name(entry.key, "an input")
+        if wrong:
+            findings.add(wrong)
+        elif not isinstance(entry.value, Mapping):
+            message = f"the input `{name}` takes a mapping with its `shape`"
+            findings.add(Diagnostic("wrong-type", message, entry.value.span, help=_InputModel.help))
+        else:
+            found = _read_input(name, entry, entry.value, arguments, findings)
+            if found:
+                inputs[name] = found
+    return inputs
+
+
+def _read_input(
+    name: str, entry: Entry, node: Mapping, arguments: dict[str, Any], findings: Findings
+) -> Input | None:
+    shape_node = node.get("shape")
+    symbols = {
+        item.text: item.text
+        for item in (shape_node.items if isinstance(shape_node, Sequence) else ())
+        if isinstance(item, Scalar) and isinstance(item.value, str) and is_name(item.text) and item.text not in arguments
+    }
+    try:
+        declared = bind(_InputModel, node.entries, arguments | symbols, f"the input `{name}`", entry.key.span)
+    except Refused as refused:
+        for diagnostic in refused.diagnostics:
+            findings.add(diagnostic)
+        return None
+    except NotKnown:
+        return None
+    shape: list[Dim] = [symbol(dim) if isinstance(dim, str) else dim for dim in declared.shape]
+    assert isinstance(shape_node, Sequence)
+    if not shape or isinstance(shape[0], int):
+        span = shape_node.items[0].span if shape else shape_node.span
+        help = "begin the shape with a name, as in `[N, 3, 32, 32]`; the batch is always free"
+        findings.add(Diagnostic("fixed-batch", f"the batch dimension of `{name}` is not a name", span, help=help))
+        return None
+    sizes = declared.sizes
+    sizes_entry = node.entries.get("sizes")
+    for size in sizes:
+        if size not in symbols:
+            assert sizes_entry is not None and isinstance(sizes_entry.value, Mapping)
+            span = sizes_entry.value.entries[size].key.span
+            help = did_you_mean(size, symbols)
+            findings.add(Diagnostic("unknown-name", f"no dimension of `{name}` is called `{size}`", span, help=help))
+    return Input(name, TensorType(tuple(shape), declared.dtype), sizes, entry.key.span)
+
+
+def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:
+    section = _section(entry, findings, "`blocks: {name: {args: {width: int}, net: {…}}}`")
+    blocks: dict[str, Block] = {}
+    for name, item in section.entries.items() if section else ():
+        wrong = bad_name(item.key, "a block")
+        if wrong:
+            findings.add(wrong)
+            continue
+        if not isinstance(item.value, Mapping):
+            help = "write `args: {…}` and `net: {…}` below it"
+            findings.add(Diagnostic("wrong-type", f"the block `{name}` takes a mapping", item.value.span, help=help))
+            continue
+        net = item.value.get("net")
+        for key, part in item.value.entries.items():
+            if key not in ("args", "net"):
+                help = did_you_mean(key, ("args", "net"))
+                findings.add(Diagnostic("unknown-key", f"a block has no `{key}`", part.key.span, help=help))
+        if net is None:
+            findings.add(Diagnostic("missing-section", f"the block `{name}` has no `net`", item.key.span))
+            continue
+        parameters = _read_parameters(item.value.entries.get("args"), findings)
+        blocks[name] = Block(name, parameters, net, item.key.span, item.value)
+    return blocks

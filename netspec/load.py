@@ -1,0 +1,142 @@
+"""From a file to a checked network: the one way in for commands and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from netspec.binding import Refused
+from netspec.checks import (
+    check_arguments_are_used,
+    check_at_sizes,
+    check_everything_is_read,
+    check_layers_exist,
+    check_sizes_are_possible,
+)
+from netspec.diagnostics import Diagnostic, Findings, SpecError
+from netspec.document import Document, read_document
+from netspec.elaborate import Elaborated, elaborate
+from netspec.expect import check_expectations
+from netspec.network import Network
+from netspec.overrides import Override, apply_overrides, parse_overrides
+from netspec.scope import Result, resolve
+from netspec.source import Source
+from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
+from netspec.yaml_reader import Mapping as MappingNode
+from netspec.zoo import find_spec
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome of checking a spec: the network where it is valid, and everything that was found."""
+
+    file: str
+    network: Network | None
+    diagnostics: tuple[Diagnostic, ...]
+    omitted: int = 0
+
+    @property
+    def valid(self) -> bool:
+        return self.network is not None
+
+
+def load(spec: str | Path, *settings: str) -> Network:
+    """The checked network of a spec.
+
+    Args:
+        spec: a file's path, or the name of a spec in the zoo.
+        settings: overrides as on the command line, `"classes=10"`.
+
+    Raises:
+        SpecError: the spec is not valid; it carries the diagnostics.
+    """
+    checked = check(spec, settings)
+    if checked.network is None:
+        raise SpecError(checked.diagnostics)
+    return checked.network
+
+
+def check(spec: str | Path, settings: Iterable[str] = ()) -> Checked:
+    """Checks a spec; nothing about its content raises."""
+    try:
+        path = find_spec(spec)
+        overrides = parse_overrides(settings)
+        return check_source(read_file(path, str(path)), overrides)
+    except SpecError as error:
+        return Checked(str(spec), None, error.diagnostics)
+
+
+def check_source(source: Source, overrides: Iterable[Override] = ()) -> Checked:
+    """Checks the text of a spec; nothing about its content raises."""
+    findings = Findings()
+    try:
+        root = parse(source)
+        arguments = apply_overrides(root, overrides)
+    except SpecError as error:
+        return Checked(source.name, None, error.diagnostics)
+    network = None
+    document = read_document(root, Path(source.name).stem, arguments, findings)
+    if document is not None:
+        network = Network(document.name, document.origin, source.name, source.text, document.arguments)
+        _fill(document, network, findings)
+    return Checked(
+        source.name, None if findings.failed else network, tuple(findings), findings.omitted
+    )
+
+
+def _fill(document: Document, network: Network, findings: Findings) -> None:
+    elaborated = elaborate(document, network, findings)
+    root = document.root
+    if "train" in root.entries or "deploy" in root.entries:
+        from netspec.recipe import read_deploy, read_train  # its many models are for specs that have these sections
+
+        train = read_train(root.entries.get("train"), document.arguments, findings)
+        deploy = read_deploy(root.entries.get("deploy"), document.arguments, findings)
+        network.sections = {"train": train, "deploy": deploy}
+    _read_outputs(document, network, elaborated, findings)
+    if findings.failed:
+        return  # what follows would only repeat the same mistakes in other words
+    check_layers_exist(network, document, findings)
+    check_at_sizes(network, findings)
+    check_sizes_are_possible(network, findings)
+    names: dict[str, str] = {}
+    _flatten(elaborated.scope.names, "", names)
+    check_expectations(network, names, root.entries.get("expect"), findings)
+    check_everything_is_read(network, findings)
+    check_arguments_are_used(document, findings)
+
+
+def _read_outputs(document: Document, network: Network, elaborated: Elaborated, findings: Findings) -> None:
+    """`outputs`: a list of references, or names for them; the last layer where the section is missing."""
+    node = document.root.get("outputs")
+    if node is None:
+        if elaborated.last.node is not None:
+            network.outputs = {elaborated.last.node: elaborated.last.node}
+        return
+    named: list[tuple[str | None, Node]]
+    if isinstance(node, MappingNode):
+        named = [(name, entry.value) for name, entry in node.entries.items()]
+    else:
+        named = [(None, item) for item in (node.items if isinstance(node, Sequence) else [node])]
+    for name, reference in named:
+        try:
+            result: Result = resolve(reference, elaborated.scope, network.inputs)
+        except Refused as refused:
+            for diagnostic in refused.diagnostics:
+                findings.add(diagnostic)
+            continue
+        if result.node is not None:
+            assert isinstance(reference, Scalar)
+            network.outputs[name or result.node] = result.node
+
+
+def _flatten(names: dict[str, Result], prefix: str, into: dict[str, str]) -> None:
+    """Every path that names a tensor, with its node: containers too."""
+    for name, result in names.items():
+        path = f"{prefix}{name}"
+        if result.node is not None:
+            into[path] = result.node
+        _flatten(result.children, f"{path}.", into)
+
+

@@ -1,0 +1,131 @@
+"""A checked network: a networkx graph whose nodes carry everything that is known of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, cast
+
+import networkx as nx
+
+from netspec import dims
+from netspec.diagnostics import Frame
+from netspec.dims import Dim
+from netspec.ops.base import Op
+from netspec.source import Span
+from netspec.tensor import Field, Shape, TensorType, Weight
+
+
+class Layer(TypedDict):
+    """The attributes of a node of the graph. The node's id is the layer's path, `layer1.0.conv1`.
+
+    Attributes:
+        op: what it does; None for an input of the network.
+        arguments: the op's arguments by name, defaults included.
+        inputs: the nodes that it reads, in order (an edge each).
+        output: type of what it gives.
+        weights: the tensors that it owns by name, in the order of the state-dict.
+        parameters: how many numbers of these are trained.
+        macs: multiply-accumulates for one sample, a polynomial in the free dimensions.
+        receptive_field: of one output unit, by spatial axis; None where there are none.
+        depth: weighted layers on the longest path from an input up to here.
+        span, expansion: where it is written, and the way through the blocks that leads there.
+    """
+
+    op: Op | None
+    arguments: dict[str, Any]
+    inputs: tuple[str, ...]
+    output: TensorType
+    weights: dict[str, Weight]
+    parameters: int
+    macs: Dim
+    receptive_field: Field | None
+    depth: int
+    span: Span
+    expansion: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A module that holds others: a block's use, a `net`, a list, one turn of a `repeat`, or the repeat itself."""
+
+    path: str
+    kind: str
+    arguments: dict[str, Any]
+    span: Span
+
+
+@dataclass(slots=True)
+class Network:
+    """A network that has passed the checks.
+
+    Attributes:
+        graph: nodes in an order in which every layer comes after what it reads.
+        containers: every container by its path, outer before inner.
+        inputs: the nodes that are fed.
+        outputs: the nodes that are given, by the name of the output.
+        sizes: numbers for the free dimensions, for reports and for the check at one size.
+        sections: the spec's `train` and `deploy`, checked.
+    """
+
+    name: str
+    origin: str
+    file: str
+    text: str
+    arguments: dict[str, Any]
+    graph: nx.DiGraph[str] = field(default_factory=nx.DiGraph)
+    containers: dict[str, Container] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    outputs: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)
+
+    def layer(self, path: str) -> Layer:
+        """The attributes of a node."""
+        return cast(Layer, self.graph.nodes[path])
+
+    def layers(self) -> Iterator[tuple[str, Layer]]:
+        """Every layer with its path, in order, without the inputs."""
+        for path, attributes in self.graph.nodes.items():
+            if attributes["op"] is not None:
+                yield path, cast(Layer, attributes)
+
+    def parameters(self, under: str = "") -> int:
+        """Trained numbers in all, or below a layer or container."""
+        return sum(layer["parameters"] for path, layer in self.layers() if is_under(path, under))
+
+    def macs(self, under: str = "") -> Dim:
+        """Multiply-accumulates for one sample at `sizes`, in all or below a layer or container."""
+        total: Dim = 0
+        for path, layer in self.layers():
+            if is_under(path, under):
+                total = total + layer["macs"]
+        return dims.evaluate(total, self.sizes)
+
+    def depth(self) -> int:
+        """Weighted layers on the longest path from an input to an output."""
+        return max((self.layer(node)["depth"] for node in self.outputs.values()), default=0)
+
+    def state_dict(self) -> Iterator[tuple[str, Weight]]:
+        """Every weight with its key, in the order of the PyTorch module's state-dict."""
+        for path, layer in self.layers():
+            for name, weight in layer["weights"].items():
+                yield f"{path}.{name}", weight
+
+    def concrete(self, shape: Shape) -> tuple[int | str, ...]:
+        """A shape at `sizes`: numbers, and the names or formulas of what is still free."""
+        return tuple(
+            size if isinstance(size, int) else str(size) for size in (dims.evaluate(d, self.sizes) for d in shape)
+        )
+
+
+def is_under(path: str, container: str) -> bool:
+    """Whether a path is a container's or lies below it; everything lies below ""."""
+    return not container or path == container or path.startswith(container + ".")
+
+
+def nominal(tensor: TensorType, sizes: Mapping[str, int]) -> TensorType:
+    """A tensor's type with the free dimensions replaced where `sizes` has a number."""
+    if all(isinstance(dim, int) for dim in tensor.shape):
+        return tensor
+    return TensorType(tuple(dims.evaluate(dim, sizes) for dim in tensor.shape), tensor.dtype)

@@ -1,0 +1,116 @@
+"""Ops that bring several tensors together."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from netspec.dims import Dim
+from netspec.ops.base import Line, Op
+from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
+
+
+class Add(Op):
+    """The sum of tensors of one shape: the residual connection.
+
+    In: two or more tensors of equal shape. Out: that shape. Source: He et al. 2015, equation 1.
+    """
+
+    kind: ClassVar[str] = "add"
+    wiring: ClassVar[bool] = True
+    least_inputs: ClassVar[int] = 2
+    most_inputs: ClassVar[int | None] = None
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        first = inputs[0]
+        for other in inputs[1:]:
+            if other.shape != first.shape and not _may_agree(first, other):
+                raise ShapeError(
+                    f"tensors of different shapes can't be added: {write_shape(first.shape)} and {write_shape(other.shape)}",
+                    help=_projection(first, other),
+                )
+        return first
+
+
+class Concat(Op):
+    """Tensors side by side along one axis (1: the channels).
+
+    In: two or more tensors that agree in every other dimension. Out: the sum along `axis`.
+    Source: Szegedy et al. 2014, section 4.
+    """
+
+    kind: ClassVar[str] = "concat"
+    wiring: ClassVar[bool] = True
+    least_inputs: ClassVar[int] = 1
+    most_inputs: ClassVar[int | None] = None
+
+    axis: int = 1
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        first = inputs[0]
+        need_rank(first, 2)
+        if not 1 <= self.axis < first.rank:
+            raise ShapeError(
+                f"axis {self.axis} is not one of the axes after the batch of {write_shape(first.shape)}",
+                help=f"axes run from 1 to {first.rank - 1}",
+                argument="axis",
+            )
+        total: Dim = first.shape[self.axis]
+        for other in inputs[1:]:
+            agree = other.rank == first.rank and all(
+                a == b or not (isinstance(a, int) and isinstance(b, int))
+                for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
+                if i != self.axis
+            )
+            if not agree:
+                raise ShapeError(
+                    f"tensors that differ outside axis {self.axis} can't be concatenated: "
+                    f"{write_shape(first.shape)} and {write_shape(other.shape)}",
+                    help="bring them to one size first: give both branches the same strides and padding",
+                )
+            total = total + other.shape[self.axis]
+        return first.with_shape(*first.shape[: self.axis], total, *first.shape[self.axis + 1 :])
+
+    def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
+        parts = " + ".join(str(x.shape[self.axis]) for x in inputs)
+        yield Line("channels" if self.axis == 1 else f"axis {self.axis}", parts, str(output.shape[self.axis]))
+
+
+def _may_agree(a: TensorType, b: TensorType) -> bool:
+    """Whether shapes that are written differently could be equal at some size of the free dimensions."""
+    return a.rank == b.rank and all(
+        x == y or not isinstance(x - y, int) for x, y in zip(a.shape, b.shape, strict=True)
+    )
+
+
+def _projection(a: TensorType, b: TensorType) -> str:
+    """The 1×1 convolution that would bring the larger of two maps to the other's shape, as in ResNet's shortcut."""
+    if a.rank != b.rank or a.rank < 3:
+        return "bring both to one shape first"
+    if not (isinstance(a.shape[1], int) and isinstance(b.shape[1], int)):
+        return "bring both to one shape first"
+    strides: list[int] = []
+    for large, small in zip(b.spatial, a.spatial, strict=True):
+        ratio = _ratio(large, small)
+        if ratio is None:
+            return "bring both to one size first: give both branches the same strides and padding"
+        strides.append(ratio)
+    if len(set(strides)) > 1:
+        return "bring both to one size first: give both branches the same strides and padding"
+    if strides[0] < 1:
+        return _projection(b, a)
+    stride = f", stride: {strides[0]}" if strides[0] != 1 else ""
+    return (
+        f"project the {write_shape(b.shape)} operand first, as a residual shortcut does: "
+        f"`{{conv: {a.shape[1]}, kernel: 1{stride}, bias: false}}`"
+    )
+
+
+def _ratio(large: Dim, small: Dim) -> int | None:
+    """The stride by which a 1×1 convolution turns one size into the other; 0 where it would have to grow."""
+    if large == small:
+        return 1
+    if isinstance(large, int) and isinstance(small, int) and large < small:
+        return 0
+    for stride in (2, 3, 4, 8, 16, 32):
+        if (large - 1) // stride + 1 == small:
+            return stride
+    return None

@@ -1,0 +1,117 @@
+"""The arithmetic of a window that slides over spatial axes, shared by convolution and pooling."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from netspec.dims import Dim
+from netspec.ops.base import Line, Window, per_axis
+from netspec.tensor import Shape, ShapeError, TensorType, write_shape
+
+AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A sliding window on a certain input: one number for each spatial axis; padding as (before, after)."""
+
+    spatial: Shape
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    ceil: bool = False
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """How many input units the dilated kernel spans: d·(k − 1) + 1."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def window(self) -> Window:
+        return Window(self.extent, self.stride)
+
+    def sizes(self) -> Shape:
+        """The output size along each axis.
+
+        Raises:
+            ShapeError: the kernel is larger than its padded input.
+        """
+        return tuple(self._size(axis) for axis in range(len(self.kernel)))
+
+    def _size(self, axis: int) -> Dim:
+        size, extent, stride = self.spatial[axis], self.extent[axis], self.stride[axis]
+        before, after = self.padding[axis]
+        room = size + before + after - extent
+        if isinstance(room, int) and room < 0:
+            padded = f"{size} + {before} + {after}" if before or after else f"{size}"
+            name = AXES[len(self.kernel)][axis]
+            raise ShapeError(
+                f"the kernel spans {extent} along the {name}, more than its input's {padded}",
+                help=f"use a kernel of at most {room + extent}, pad by {-room} more, or shrink the input less before",
+                code="kernel-too-large",
+                argument="kernel",
+            )
+        if not self.ceil:
+            return room // stride + 1
+        count = -(-room // stride) + 1
+        # As PyTorch has it: the last window starts inside the input or its leading padding.
+        if isinstance(count, int) and isinstance(size, int) and (count - 1) * stride >= size + before:
+            count -= 1
+        return count
+
+    def explain(self) -> Iterator[Line]:
+        """`⌊(28 + 2·2 − 5)/1⌋ + 1 = 28` for each axis; one line where the axes are alike."""
+        lines: dict[str, list[str]] = {}
+        for axis, name in enumerate(AXES[len(self.kernel)]):
+            size, kernel, stride, dilation = self.spatial[axis], self.kernel[axis], self.stride[axis], self.dilation[axis]
+            before, after = self.padding[axis]
+            shown = str(size) if isinstance(size, int) or str(size).isidentifier() else f"({size})"
+            padding = "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"
+            span = f"{kernel}" if dilation == 1 else f"{dilation}·({kernel} − 1) − 1"
+            opening, closing = ("⌈", "⌉") if self.ceil else ("⌊", "⌋")
+            formula = f"{opening}({shown}{padding} − {span})/{stride}{closing} + 1 = {self._size(axis)}"
+            lines.setdefault(formula, []).append(name)
+        for formula, names in lines.items():
+            left, _, right = formula.rpartition(" = ")
+            yield Line(", ".join(names), left, right)
+
+
+def geometry(
+    x: TensorType,
+    kernel: int | tuple[int, ...],
+    stride: int | tuple[int, ...],
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, ...] = 1,
+    ceil: bool = False,
+) -> Geometry:
+    """The window for this input's axes. `same` pads so that stride 1 keeps the size, the odd unit behind.
+
+    Raises:
+        ShapeError: a list's length is not the number of axes, or `same` meets a stride.
+    """
+    axes = len(x.spatial)
+
+    def spread(name: str, value: int | tuple[int, ...]) -> tuple[int, ...]:
+        found = per_axis(value, axes)
+        if found is None:
+            assert isinstance(value, tuple)
+            raise ShapeError(
+                f"`{name}` lists {len(value)} numbers for the {axes} spatial axes of {write_shape(x.shape)}",
+                help=f"give one number, or {axes}",
+                argument=name,
+            )
+        return found
+
+    kernels, strides, dilations = spread("kernel", kernel), spread("stride", stride), spread("dilation", dilation)
+    pads: tuple[tuple[int, int], ...]
+    if isinstance(padding, str):
+        if any(s != 1 for s in strides):
+            raise ShapeError(
+                "`padding: same` keeps the size, which a stride does not",
+                help="give the padding as a number",
+                argument="padding",
+            )
+        totals = [d * (k - 1) for k, d in zip(kernels, dilations, strict=True)]
+        pads = tuple((total // 2, total - total // 2) for total in totals)
+    else:
+        pads = tuple((p, p) for p in spread("padding", padding))
+    return Geometry(x.spatial, kernels, strides, pads, dilations, ceil)

@@ -1,0 +1,287 @@
+"""The `train` and `deploy` sections: how a network is trained, and what its served form does around it.
+
+Each choice is written as a layer is: a word (`loss: cross_entropy`), or a mapping with one kind whose value is its
+primary argument (`optimizer: {sgd: 0.1, momentum: 0.9}`).
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Argument
+
+from netspec.binding import NotKnown, Refused, bind
+from netspec.diagnostics import Diagnostic, Findings, did_you_mean
+from netspec.yaml_reader import Entry, Mapping, Node, Scalar
+
+Positive = Annotated[float, Argument(gt=0)]
+NonNegative = Annotated[float, Argument(ge=0)]
+Fraction = Annotated[float, Argument(ge=0, lt=1)]
+Share = Annotated[float, Argument(gt=0, lt=1)]
+Whole = Annotated[int, Argument(ge=1, le=2**31 - 1)]
+FromZero = Annotated[int, Argument(ge=0, le=2**31 - 1)]
+
+
+class Choice(BaseModel):
+    """One way of doing something; its first field is the primary argument."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+    kind: ClassVar[str]
+
+
+class Digits(Choice):
+    """The 1,797 handwritten digits, 8 × 8 pixels, that scikit-learn carries (Alpaydin & Kaynak 1998, UCI repository)."""
+
+    kind = "digits"
+    test: Share = 0.25
+
+
+class Folder(Choice):
+    """A folder with a folder of images for each class. `train/` and `test/` in it are used where they stand."""
+
+    kind = "folder"
+    path: str
+    test: Share = 0.25
+
+
+class Npz(Choice):
+    """Arrays `x` and `y` of a NumPy file; `x_test` and `y_test` are used where they stand."""
+
+    kind = "npz"
+    path: str
+    test: Share = 0.25
+
+
+class CrossEntropy(Choice):
+    """−log softmax(y)ₜ, the mean over the batch. Source: Goodfellow et al. 2016, section 6.2.2.3."""
+
+    kind = "cross_entropy"
+    label_smoothing: Fraction = 0.0
+
+
+class MeanSquaredError(Choice):
+    """(y − t)², the mean over all elements."""
+
+    kind = "mse"
+
+
+class L1(Choice):
+    """|y − t|, the mean over all elements."""
+
+    kind = "l1"
+
+
+class Sgd(Choice):
+    """Stochastic gradient descent, with momentum. Source: Sutskever et al. 2013, section 2."""
+
+    kind = "sgd"
+    lr: Positive
+    momentum: Fraction = 0.0
+    weight_decay: NonNegative = 0.0
+    nesterov: bool = False
+
+
+class Adam(Choice):
+    """Source: Kingma & Ba 2014, algorithm 1."""
+
+    kind = "adam"
+    lr: Positive
+    weight_decay: NonNegative = 0.0
+
+
+class AdamW(Choice):
+    """Adam with decoupled weight decay. Source: Loshchilov & Hutter 2017, algorithm 2."""
+
+    kind = "adamw"
+    lr: Positive
+    weight_decay: NonNegative = 0.01
+
+
+class Constant(Choice):
+    """The learning rate as given, after a linear warm-up of `warmup` epochs."""
+
+    kind = "constant"
+    warmup: NonNegative = 0.0
+
+
+class Cosine(Choice):
+    """From the learning rate down to `floor` times it along half a cosine. Source: Loshchilov & Hutter 2016, equation 5."""
+
+    kind = "cosine"
+    floor: Fraction = 0.0
+    warmup: NonNegative = 0.0
+
+
+class Step(Choice):
+    """The learning rate times `factor` after every `every` epochs."""
+
+    kind = "step"
+    every: Whole
+    factor: Share = 0.1
+    warmup: NonNegative = 0.0
+
+
+CHOICES: dict[str, dict[str, type[Choice]]] = {
+    "data": {choice.kind: choice for choice in (Digits, Folder, Npz)},
+    "loss": {choice.kind: choice for choice in (CrossEntropy, MeanSquaredError, L1)},
+    "optimizer": {choice.kind: choice for choice in (Sgd, Adam, AdamW)},
+    "schedule": {choice.kind: choice for choice in (Constant, Cosine, Step)},
+}
+
+
+class TrainNumbers(BaseModel):
+    """The plain settings of `train`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+
+    epochs: Whole = 10
+    batch_size: Whole = 32
+    seed: FromZero = 0
+
+
+class Train(BaseModel):
+    """How a network is trained."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+    data: Choice
+    loss: Choice = CrossEntropy()
+    optimizer: Choice = AdamW(lr=1e-3)
+    schedule: Choice = Constant()
+    numbers: TrainNumbers = TrainNumbers()
+
+
+PerChannel = float | tuple[float, ...]
+PositivePerChannel = Positive | tuple[Positive, ...]
+
+
+class Preprocess(BaseModel):
+    """From an image's pixels to the input: resized to its height and width, (pixel/255 − mean)/std for each channel."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+
+    mean: PerChannel = 0.0
+    std: PositivePerChannel = 1.0
+    resize: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+
+
+class Deploy(BaseModel):
+    """What the served network does beyond the trained one; it travels in the ONNX file."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+    preprocess: Preprocess | None = None
+    postprocess: Literal["softmax", "none"] | None = None
+    labels: tuple[str, ...] = ()
+
+
+def read_train(entry: Entry | None, scope: dict[str, Any], findings: Findings) -> Train | None:
+    """The `train` section, checked; None where there is none or it is wrong."""
+    section = _mapping(entry, findings, "train")
+    if entry is None or section is None:
+        return None
+    numbers = {key: item for key, item in section.entries.items() if key not in CHOICES}
+    values: dict[str, Any] = {}
+    try:
+        for key in numbers:
+            if key not in TrainNumbers.model_fields:
+                help = did_you_mean(key, [*CHOICES, *TrainNumbers.model_fields])
+                raise Refused(Diagnostic("unknown-key", f"`train` has no `{key}`", numbers[key].key.span, help=help))
+        values["numbers"] = bind(TrainNumbers, numbers, scope, "`train`", entry.key.span)
+        for key, choices in CHOICES.items():
+            if key in section.entries:
+                values[key] = _choice(key, section.entries[key], choices, scope)
+        if "data" not in values:
+            help = "add `data: digits`, `data: {folder: …}` or `data: {npz: …}`"
+            raise Refused(Diagnostic("missing-argument", "`train` does not say on what data", entry.key.span, help=help))
+    except Refused as refused:
+        for diagnostic in refused.diagnostics:
+            findings.add(diagnostic)
+        return None
+    except NotKnown:
+        return None
+    return Train.model_construct(**values)
+
+
+def _choice(key: str, entry: Entry, choices: dict[str, type[Choice]], scope: dict[str, Any]) -> Choice:
+    node = entry.value
+    if isinstance(node, Scalar) and isinstance(node.value, str):
+        return bind(_chosen(key, node, choices), {}, scope, f"`{node.text}`", node.span)
+    if not isinstance(node, Mapping):
+        help = f"write `{key}: {next(iter(choices))}`"
+        raise Refused(Diagnostic("wrong-type", f"`{key}` takes a word or a mapping", node.span, help=help))
+    kinds = [item for name, item in node.entries.items() if name in choices]
+    if len(kinds) != 1:
+        if kinds:
+            message = f"`{key}` takes one of `{kinds[0].key.text}` and `{kinds[1].key.text}`"
+            raise Refused(Diagnostic("two-kinds", message, kinds[1].key.span))
+        first = next(iter(node.entries.values()), None)
+        raise Refused(_unknown_choice(key, first.key if first else entry.key, choices))
+    kind = kinds[0].key
+    model = choices[kind.text]
+    rest = {name: item for name, item in node.entries.items() if name != kind.text}
+    value = kinds[0].value
+    given = not (isinstance(value, Scalar) and value.value is None)
+    primary = next(iter(model.model_fields), None)
+    if given and primary is None:
+        raise Refused(Diagnostic("unknown-argument", f"`{kind.text}` takes no arguments", value.span))
+    return bind(
+        model, rest, scope, f"`{kind.text}`", kind.span, (primary, value, kind.span) if given and primary else None
+    )
+
+
+def _chosen(key: str, node: Scalar, choices: dict[str, type[Choice]]) -> type[Choice]:
+    if node.text not in choices:
+        raise Refused(_unknown_choice(key, node, choices))
+    return choices[node.text]
+
+
+def _unknown_choice(key: str, node: Scalar, choices: dict[str, type[Choice]]) -> Diagnostic:
+    return Diagnostic(
+        "unknown-choice", f"`{node.text}` is no {key} that is known", node.span, help=did_you_mean(node.text, choices)
+    )
+
+
+def _mapping(entry: Entry | None, findings: Findings, name: str) -> Mapping | None:
+    if entry is None:
+        return None
+    if isinstance(entry.value, Mapping):
+        return entry.value
+    findings.add(Diagnostic("wrong-type", f"`{name}` takes a mapping", entry.value.span))
+    return None
+
+
+def read_deploy(entry: Entry | None, scope: dict[str, Any], findings: Findings) -> Deploy | None:
+    """The `deploy` section, checked; None where there is none or it is wrong."""
+    section = _mapping(entry, findings, "deploy")
+    if entry is None or section is None:
+        return None
+    values: dict[str, Any] = {}
+    try:
+        for key, item in section.entries.items():
+            values[key] = _deploy_part(key, item, scope)
+    except Refused as refused:
+        for diagnostic in refused.diagnostics:
+            findings.add(diagnostic)
+        return None
+    except NotKnown:
+        return None
+    return Deploy.model_construct(**values)
+
+
+def _deploy_part(key: str, entry: Entry, scope: dict[str, Any]) -> Any:
+    node: Node = entry.value
+    if key == "preprocess":
+        if not isinstance(node, Mapping):
+            help = "write `preprocess: {mean: 0.5, std: 0.5}`"
+            raise Refused(Diagnostic("wrong-type", "`preprocess` takes a mapping", node.span, help=help))
+        return bind(Preprocess, node.entries, scope, "`preprocess`", entry.key.span)
+    if key == "postprocess":
+        if not isinstance(node, Scalar) or node.text not in ("softmax", "none"):
+            raise Refused(Diagnostic("wrong-type", "`postprocess` is `softmax` or `none`", node.span))
+        return node.text
+    if key == "labels":
+        if isinstance(node, Mapping | Scalar) or not all(isinstance(item, Scalar) for item in node.items):
+            raise Refused(Diagnostic("wrong-type", "`labels` takes a list of names", node.span))
+        return tuple(item.text for item in node.items if isinstance(item, Scalar))
+    help = did_you_mean(key, Deploy.model_fields)
+    raise Refused(Diagnostic("unknown-key", f"`deploy` has no `{key}`", entry.key.span, help=help))

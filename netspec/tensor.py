@@ -1,0 +1,108 @@
+"""What the checks know of a tensor before it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from netspec import dims
+from netspec.dims import Dim
+
+Shape = tuple[Dim, ...]
+
+
+class TensorType(NamedTuple):
+    """Shape and element type of a tensor. Dimension 0 is the batch, dimension 1 the channels or features."""
+
+    shape: Shape
+    dtype: str = "float32"
+
+    @property
+    def spatial(self) -> Shape:
+        """The dimensions after the channels: (H, W) of an image."""
+        return self.shape[2:]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def with_shape(self, *shape: Dim) -> TensorType:
+        return TensorType(shape, self.dtype)
+
+
+class Field(NamedTuple):
+    """The receptive field of a unit along each spatial axis, in input pixels, and how far the next unit's lies.
+
+    Source: Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks", equations 2 and 3.
+    """
+
+    size: tuple[Dim, ...]
+    jump: tuple[Dim, ...]
+
+
+class Weight(NamedTuple):
+    """A tensor that an op owns. A parameter is trained; a buffer (a running mean) is kept but not trained."""
+
+    shape: tuple[int, ...]
+    kind: str = "parameter"
+
+    @property
+    def count(self) -> int:
+        total = 1
+        for size in self.shape:
+            total *= size
+        return total
+
+
+class ShapeError(Exception):
+    """Why an op can't take its inputs.
+
+    Attributes:
+        message: one sentence with the sizes that clash.
+        help: the mend.
+        code: the diagnostic's code.
+        argument: the op's argument at fault, where it is one rather than an input.
+        notes: facts that explain it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        help: str = "",
+        code: str = "shape-mismatch",
+        argument: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message, self.help, self.code, self.argument, self.notes = message, help, code, argument, notes
+
+
+def write_shape(shape: Shape, sizes: Mapping[str, int] | None = None) -> str:
+    """A shape as people write it, `N × 64 × 56 × 56`, with free dimensions replaced by `sizes` where given."""
+    return " × ".join(str(dims.evaluate(dim, sizes)) if sizes else str(dim) for dim in shape)
+
+
+def need_rank(tensor: TensorType, least: int, most: int | None = None, what: str = "the input") -> None:
+    """Refuses a tensor with too few or too many dimensions.
+
+    Raises:
+        ShapeError: the rank is outside [least, most].
+    """
+    if tensor.rank < least or (most is not None and tensor.rank > most):
+        wanted = str(least) if most == least else f"{least} to {most}" if most else f"at least {least}"
+        raise ShapeError(
+            f"{what} has {tensor.rank} dimensions ({write_shape(tensor.shape)}), {wanted} are needed",
+            help="put a `flatten` before it" if most is not None and tensor.rank > most else "",
+            code="rank-mismatch",
+        )
+
+
+def need_known(dim: Dim, what: str, help: str) -> int:
+    """A dimension that has to be a number, because weights are sized by it.
+
+    Raises:
+        ShapeError: it depends on a free dimension.
+    """
+    if isinstance(dim, int):
+        return dim
+    raise ShapeError(f"{what} must be known to size the weights, but is {dim}", help=help, code="free-dimension")

@@ -1,0 +1,52 @@
+"""The zoo: specs that come with netspec and can be named without a path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from netspec.diagnostics import Diagnostic, SpecError, did_you_mean
+from netspec.source import whole_file
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def zoo_folder() -> Path:
+    """Where the specs lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "specs"
+    return installed if installed.is_dir() else package.parent / "specs"
+
+
+def zoo() -> Iterator[tuple[str, Path]]:
+    """Every spec of the zoo by its name, the file's stem."""
+    for path in sorted(zoo_folder().rglob("*.yaml")):
+        yield path.stem, path
+
+
+def find_spec(spec: str | Path) -> Path:
+    """The file of a spec given by path or by name in the zoo.
+
+    Raises:
+        SpecError: there is none.
+    """
+    path = Path(spec)
+    try:
+        if path.is_file() or path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(spec, Path) or path.is_dir():
+            return path
+    except (OSError, ValueError):  # a name that no file can have
+        pass
+    names = dict(zoo())
+    if spec in names:
+        return _shortest(names[str(spec)])
+    message = f"there is no file `{spec}`, and no spec of that name in the zoo"
+    help = did_you_mean(str(spec), names) or "the zoo has " + ", ".join(f"`{name}`" for name in names)
+    raise SpecError([Diagnostic("unknown-spec", message, whole_file(str(spec)), help=help)])
+
+
+def _shortest(path: Path) -> Path:
+    """A path as a person here would write it: relative to the working folder where it lies below."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path

@@ -24,7 +24,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## validate, train, export, check and predict on handwritten digits (runs/demo)
-	$(BIN)/python -m benchmarks.demo
+	rm -rf runs/demo
+	$(BIN)/netspec validate specs/digits/resnet.yaml
+	$(BIN)/netspec summary specs/digits/resnet.yaml
+	$(BIN)/netspec train specs/digits/resnet.yaml --out runs/demo
+	$(BIN)/netspec export runs/demo --verify
+	$(BIN)/netspec data specs/digits/resnet.yaml --out runs/demo/images --split test
+	$(BIN)/netspec predict runs/demo/model.onnx runs/demo/images/*/*[05].png
+	@echo "the report, with its pictures: runs/demo/report.md"
 
 test: lint ## lint, types, all tests
 	$(BIN)/python -m pytest

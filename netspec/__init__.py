@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netspec.diagnostics import Diagnostic, SpecError
-    from netspec.load import Checked, check, load
+    from netspec.loading import Checked, check, load
     from netspec.network import Layer, Network
 
 __version__ = "0.1.0"
 __all__ = ["Checked", "Diagnostic", "Layer", "Network", "SpecError", "check", "load"]
 
 _HOMES = {
-    "Checked": "load",
-    "check": "load",
-    "load": "load",
+    "Checked": "loading",
+    "check": "loading",
+    "load": "loading",
     "Diagnostic": "diagnostics",
     "SpecError": "diagnostics",
     "Layer": "network",

@@ -190,6 +190,10 @@ def read_train(entry: Entry | None, scope: dict[str, Any], findings: Findings) -
         for key, choices in CHOICES.items():
             if key in section.entries:
                 values[key] = _choice(key, section.entries[key], choices, scope)
+        optimizer = values.get("optimizer")
+        if isinstance(optimizer, Sgd) and optimizer.nesterov and not optimizer.momentum:
+            span = section.entries["optimizer"].value.span
+            raise Refused(Diagnostic("out-of-range", "`nesterov` needs a `momentum`", span, help="add `momentum: 0.9`"))
         if "data" not in values:
             help = "add `data: digits`, `data: {folder: …}` or `data: {npz: …}`"
             raise Refused(Diagnostic("missing-argument", "`train` does not say on what data", entry.key.span, help=help))

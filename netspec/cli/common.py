@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from netspec.diagnostics import Diagnostic
-from netspec.load import check
+from netspec.loading import check
 from netspec.network import Network
 from netspec.render import Paint, ansi, as_text, plain, tally
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 from netspec.cli.common import painter, set_option
-from netspec.load import Checked, check
+from netspec.loading import Checked, check
 from netspec.render import as_github, as_json, as_text, tally
 
 

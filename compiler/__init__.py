@@ -1,0 +1,1 @@
+"""From a checked graph to PyTorch and ONNX, and training in between."""

@@ -1,0 +1,96 @@
+"""`netspec export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import torch
+
+from compiler.cli.common import told
+from compiler.errors import CompilerError
+from compiler.export import export
+from compiler.module import build
+from compiler.onnx_graph import IR_VERSION, OPSET
+from compiler.run_directory import check_run, is_run
+from compiler.verify import TOLERANCE, agrees, compare
+from compiler.weights import load_weights
+from netspec.cli.common import load_or_exit, set_option, show_diagnostics
+from netspec.network import Network
+
+
+@click.command(epilog="Example: netspec export runs/resnet --verify")
+@click.argument("source", metavar="SPEC|RUN")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: RUN/model.onnx, or SPEC's name here.")
+@click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors file or a PyTorch checkpoint.")
+@set_option
+@click.option("--seed", type=int, default=0, help="Of the weights drawn where none are given. Default: 0.")
+@click.option("--verify", is_flag=True, help="Compare ONNX Runtime with PyTorch on the exported file.")
+@click.option("--tolerance", type=click.FloatRange(0), default=TOLERANCE, help=f"Of --verify. Default: {TOLERANCE:g}.")
+@told
+def command(
+    source: str,
+    output: Path | None,
+    weights: Path | None,
+    settings: tuple[str, ...],
+    seed: int,
+    verify: bool,
+    tolerance: float,
+) -> None:
+    """Write SPEC, or the network of a training RUN, as a checked ONNX file.
+
+    A run is exported with its best weights, a spec with freshly drawn ones, unless --weights names others.
+    """
+    network, labels, output, weights = _find(source, settings, output, weights)
+    module = build(network, seed).eval()
+    if weights is not None:
+        load_weights(module, weights)
+    side = export(network, module, output, labels)
+    size = output.stat().st_size + (side.stat().st_size if side else 0)
+    beside = f" (weights in {side.name})" if side else ""
+    drawn = "" if weights is not None else f", weights drawn with seed {seed}"
+    click.echo(f"{output}: {size / 1024:,.0f} KiB, IR {IR_VERSION}, opset {OPSET}{drawn}{beside}")
+    if verify:
+        _verify(network, module, output, tolerance)
+
+
+def _find(
+    source: str, settings: tuple[str, ...], output: Path | None, weights: Path | None
+) -> tuple[Network, list[str], Path, Path | None]:
+    """The network, its labels, where to write, and the weights, for a run or a spec."""
+    folder = Path(source)
+    if not folder.is_dir():
+        network = load_or_exit(source, settings)
+        return network, [], output or Path(f"{Path(network.file).stem}.onnx"), weights
+    if not is_run(folder):
+        raise CompilerError(f"`{folder}` is a folder, but holds no training run", "name a spec, or the --out of a run")
+    if settings:
+        raise CompilerError("a run has its settings already", "leave --set out, or export the spec")
+    checked, facts = check_run(folder)
+    if checked.network is None:
+        show_diagnostics(checked.diagnostics, checked.omitted)
+        sys.exit(1)
+    return checked.network, facts.get("labels", []), output or folder / "model.onnx", weights or _weights(folder)
+
+
+def _weights(folder: Path) -> Path:
+    path = folder / "best.safetensors"
+    if not path.is_file():
+        raise CompilerError(f"the run in `{folder}` has no weights yet", "let it finish an epoch")
+    return path
+
+
+def _verify(network: Network, module: torch.nn.Module, path: Path, tolerance: float) -> None:
+    results = compare(network, module, path)
+    for result in results:
+        shapes = ", ".join(f"{name} {' × '.join(map(str, shape))}" for name, shape in result.shapes.items())
+        click.echo(
+            f"  {shapes}: greatest difference {result.difference:.2e}, {result.relative:.1e} of the output's largest magnitude"
+        )
+    if not agrees(results, tolerance):
+        raise CompilerError(
+            f"ONNX Runtime and PyTorch differ by more than {tolerance:g} of the output's largest magnitude",
+            f"the file `{path}` was written; do not serve it before this is understood",
+        )
+    click.echo(f"  ONNX Runtime agrees with PyTorch within {tolerance:g}")

@@ -1,0 +1,277 @@
+"""The data that a spec is trained on: handwritten digits, folders of images, and NumPy arrays."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from compiler.errors import CompilerError
+from compiler.onnx_graph import image_preprocessing, is_image
+from netspec.network import Network
+from netspec.recipe import Choice, Digits, Folder, Npz
+
+Array = NDArray[Any]
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+# Decoded images are kept up to this many bytes; beyond it they are decoded anew in every epoch.
+CACHE_BYTES = 2 * 1024**3
+SPLIT_SEED = 0  # the split belongs to the data, not to a run: runs with other seeds are measured on the same samples
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Samples that can be read in batches.
+
+    Attributes:
+        targets: class indices (int64), or values of any shape (float32), one for each sample.
+        names: a name for each sample: a file's path, or its number.
+        read: gives the inputs of the samples at these indices, N × …, as float32.
+    """
+
+    targets: Tensor
+    names: Sequence[str]
+    read: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A training split and a held-out one; `labels` names the classes, and is empty where there are none."""
+
+    train: Split
+    test: Split
+    labels: tuple[str, ...]
+
+
+def load_data(network: Network, choice: Choice, base: Path) -> Data:
+    """The data that a spec names, made to fit its input.
+
+    Args:
+        base: the folder against which relative paths are taken: the spec's.
+
+    Raises:
+        CompilerError: it isn't there, is damaged, holds NaN, or does not fit the network.
+    """
+    if len(network.inputs) != 1:
+        raise CompilerError(f"training takes networks with one input, `{network.name}` has {len(network.inputs)}")
+    if isinstance(choice, Digits):
+        return _digits(network, choice)
+    if isinstance(choice, Folder):
+        return _folder(network, choice, base / Path(choice.path).expanduser())
+    assert isinstance(choice, Npz)
+    return _npz(network, choice, base / Path(choice.path).expanduser())
+
+
+def digit_images() -> tuple[Array, Array]:
+    """The digits as 8-bit images, 1,797 × 8 × 8 with ink white, and their classes."""
+    digits = load_digits()
+    return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64)
+
+
+def digit_split(share: float) -> tuple[Array, Array]:
+    """Indices of the training and held-out digits; every class has its share in both."""
+    _, classes = digit_images()
+    train, test = train_test_split(np.arange(len(classes)), test_size=share, random_state=SPLIT_SEED, stratify=classes)
+    return np.sort(train), np.sort(test)
+
+
+# -- images
+
+
+class _ImageReader:
+    """From images to the network's input: channels, size and normalisation as the exported file states them."""
+
+    def __init__(self, network: Network, what: str) -> None:
+        name = network.inputs[0]
+        shape = network.layer(name)["output"].shape
+        if not is_image(network, name):
+            shown = " × ".join(str(size) for size in network.concrete(shape))
+            raise CompilerError(
+                f"{what} need an input N × 1 or 3 × height × width; `{name}` is {shown}",
+                "give the input such a shape",
+            )
+        self.steps = image_preprocessing(network, name)
+        if self.steps["size"] is None:
+            raise CompilerError(
+                f"the size of `{name}` is free, and images of a batch are of one size",
+                "give its height and width under `sizes`",
+            )
+        self.mean = torch.tensor(self.steps["mean"]).reshape(-1, 1, 1)
+        self.std = torch.tensor(self.steps["std"]).reshape(-1, 1, 1)
+
+    def resized(self, image: Image.Image) -> Array:
+        """An image as C × H × W bytes."""
+        image = image.convert("L" if self.steps["channels"] == 1 else "RGB")
+        height, width = self.steps["size"]
+        if image.size != (width, height):
+            image = image.resize((width, height), _FILTERS[self.steps["resize"]])
+        pixels = np.asarray(image)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """N × C × H × W bytes as the network's input."""
+        return (pixels * self.steps["scale"] - self.mean) / self.std
+
+
+def _digits(network: Network, choice: Digits) -> Data:
+    reader = _ImageReader(network, "digits")
+    images, classes = digit_images()
+    pixels = torch.from_numpy(np.stack([reader.resized(Image.fromarray(image)) for image in images]))
+    targets = torch.from_numpy(classes)
+
+    def split(indices: Array) -> Split:
+        own = pixels[torch.from_numpy(indices)]
+        names = [str(index) for index in indices]
+        return Split(targets[torch.from_numpy(indices)], names, lambda chosen: reader.normalised(own[chosen]))
+
+    train, test = digit_split(choice.test)
+    return Data(split(train), split(test), tuple(str(digit) for digit in range(10)))
+
+
+def _folder(network: Network, choice: Folder, path: Path) -> Data:
+    if not path.is_dir():
+        raise CompilerError(f"there is no folder `{path}`", "`folder:` is taken relative to the spec's own folder")
+    reader = _ImageReader(network, "folders of images")
+    parted = (path / "train").is_dir() and (path / "test").is_dir()
+    labels, files, classes = _class_files(path / "train" if parted else path)
+    if parted:
+        test_labels, test_files, test_classes = _class_files(path / "test")
+        strange = sorted(set(test_labels) - set(labels))
+        if strange:
+            raise CompilerError(f"`{path / 'test'}` has classes that `train` has not: {', '.join(strange[:5])}")
+        order = np.array([labels.index(label) for label in test_labels])
+        test_classes = order[test_classes]
+    else:
+        indices = np.arange(len(files))
+        train, test = _held_out(indices, classes, choice.test, path)
+        test_files, test_classes = [files[i] for i in test], classes[test]
+        files, classes = [files[i] for i in train], classes[train]
+    return Data(_image_split(reader, files, classes), _image_split(reader, test_files, test_classes), tuple(labels))
+
+
+def _held_out(indices: Array, classes: Array, share: float, where: Path) -> tuple[Array, Array]:
+    try:
+        train, test = train_test_split(indices, test_size=share, random_state=SPLIT_SEED, stratify=classes)
+    except ValueError as error:
+        raise CompilerError(f"`{where}` can't be split into training and held-out samples: {error}") from None
+    return np.sort(train), np.sort(test)
+
+
+def _class_files(path: Path) -> tuple[list[str], list[Path], Array]:
+    """Class names, the image files, and each file's class."""
+    labels = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files: list[Path] = []
+    classes: list[int] = []
+    for index, label in enumerate(labels):
+        own = sorted(file for file in (path / label).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not own:
+            raise CompilerError(f"the class folder `{path / label}` holds no images")
+        files += own
+        classes += [index] * len(own)
+    if not labels:
+        raise CompilerError(f"`{path}` holds no class folders", "put the images of each class into a folder of its own")
+    return labels, files, np.array(classes, dtype=np.int64)
+
+
+def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> Split:
+    channels, (height, width) = reader.steps["channels"], reader.steps["size"]
+    keep = len(files) * channels * height * width <= CACHE_BYTES
+    cache: dict[int, Array] = {}
+    pool = ThreadPoolExecutor(max_workers=4)  # Pillow decodes without holding the interpreter
+
+    def decode(index: int) -> Array:
+        if index in cache:
+            return cache[index]
+        try:
+            with Image.open(files[index]) as image:
+                pixels = reader.resized(ImageOps.exif_transpose(image))
+        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+            raise CompilerError(f"`{files[index]}` is no image that can be read: {error}") from None
+        if keep:
+            cache[index] = pixels
+        return pixels
+
+    def read(chosen: Tensor) -> Tensor:
+        return reader.normalised(torch.from_numpy(np.stack(list(pool.map(decode, chosen.tolist())))))
+
+    return Split(torch.from_numpy(classes), [str(file) for file in files], read)
+
+
+# -- arrays
+
+
+def _npz(network: Network, choice: Npz, path: Path) -> Data:
+    arrays = _read_npz(path)
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise CompilerError(f"`{path}` has no array `{name}`", f"it has {', '.join(arrays) or 'none'}")
+    x, y = _checked(network, arrays, "x", "y", path)
+    if "x_test" in arrays and "y_test" in arrays:
+        x_test, y_test = _checked(network, arrays, "x_test", "y_test", path)
+    else:
+        classes = y if y.dtype == np.int64 else np.zeros(len(y), dtype=np.int64)
+        train, test = _held_out(np.arange(len(x)), classes, choice.test, path)
+        x, y, x_test, y_test = x[train], y[train], x[test], y[test]
+    labels: tuple[str, ...] = ()
+    if y.dtype == np.int64 and y.ndim == 1:
+        labels = tuple(str(index) for index in range(int(max(y.max(), y_test.max())) + 1))
+    return Data(_array_split(x, y), _array_split(x_test, y_test), labels)
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise CompilerError(f"`{path}` holds one array without a name", "save it with np.savez(path, x=…, y=…)")
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CompilerError(f"`{path}` can't be read as a NumPy .npz file: {reason}") from None
+
+
+def _checked(network: Network, arrays: dict[str, Array], x_name: str, y_name: str, path: Path) -> tuple[Array, Array]:
+    x, y = arrays[x_name], arrays[y_name]
+    wanted = network.concrete(network.layer(network.inputs[0])["output"].shape)
+    fits = x.ndim == len(wanted) and all(isinstance(w, str) or w == s for w, s in zip(wanted[1:], x.shape[1:], strict=True))
+    if not fits:
+        shown = " × ".join(str(size) for size in x.shape)
+        raise CompilerError(
+            f"`{x_name}` in `{path}` is {shown}; the network reads {' × '.join(str(size) for size in wanted)}"
+        )
+    if len(x) != len(y) or not len(x):
+        raise CompilerError(f"`{path}` has {len(x)} samples in `{x_name}` and {len(y)} in `{y_name}`")
+    for name, array in ((x_name, x), (y_name, y)):
+        if array.dtype.kind not in "biuf":
+            raise CompilerError(f"`{name}` in `{path}` holds {array.dtype}, not numbers")
+        finite = np.isfinite(array)
+        if not finite.all():
+            where = ", ".join(str(int(index)) for index in np.argwhere(~finite)[0])
+            raise CompilerError(
+                f"`{name}` in `{path}` holds {np.count_nonzero(~finite):,} values that are NaN or infinite",
+                f"the first is {name}[{where}]; remove these samples or fill them in",
+            )
+    return x.astype(np.float32), y.astype(np.float32 if y.dtype.kind == "f" else np.int64)
+
+
+def _array_split(x: Array, y: Array) -> Split:
+    inputs = torch.from_numpy(x)
+    return Split(torch.from_numpy(y), [str(index) for index in range(len(y))], lambda chosen: inputs[chosen])

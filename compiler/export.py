@@ -1,0 +1,24 @@
+"""From a network and its module to an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import nn
+
+from compiler.onnx_file import write_model
+from compiler.onnx_graph import add_metadata, emit_graph
+from netspec.network import Network
+
+
+def export(network: Network, module: nn.Module, path: Path, labels: Iterable[str] = ()) -> Path | None:
+    """Writes the network with the module's weights as a checked ONNX file; returns the weights' side file, if any.
+
+    Raises:
+        CompilerError: an op has no ONNX lowering, the checker refuses the model, or a file can't be written.
+    """
+    weights = {key: tensor.detach().cpu().numpy() for key, tensor in module.state_dict().items()}
+    model, initializers = emit_graph(network, weights)
+    add_metadata(model, network, labels)
+    return write_model(model, initializers, path)

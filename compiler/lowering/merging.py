@@ -1,0 +1,58 @@
+"""Ops that bring several tensors together."""
+
+from __future__ import annotations
+
+from torch import Tensor, cat, nn
+
+from compiler.lowering.base import Emitter, Lowering, lowers
+from netspec.ops.merging import Add, Concat
+from netspec.tensor import TensorType
+
+
+class SumOf(nn.Module):
+    """The sum of its inputs, all of one shape."""
+
+    def forward(self, first: Tensor, second: Tensor, *others: Tensor) -> Tensor:
+        total = first + second
+        for other in others:
+            total = total + other
+        return total
+
+
+class ConcatOf(nn.Module):
+    """Its inputs side by side along `axis`."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return cat(inputs, self.axis)
+
+
+@lowers(Add)
+class AddLowering(Lowering):
+    overwritable = True
+
+    @staticmethod
+    def torch(op: Add, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return SumOf()
+
+    @staticmethod
+    def onnx(op: Add, node: Emitter) -> None:
+        total, *others = node.inputs
+        for index, other in enumerate(others):
+            total = node.emit("Add", [total, other], part="" if index == len(others) - 1 else f"sum{index}")
+
+
+@lowers(Concat)
+class ConcatLowering(Lowering):
+    overwritable = True
+
+    @staticmethod
+    def torch(op: Concat, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return ConcatOf(op.axis)
+
+    @staticmethod
+    def onnx(op: Concat, node: Emitter) -> None:
+        node.emit("Concat", node.inputs, axis=op.axis)

@@ -1,0 +1,176 @@
+"""A checked graph as an ONNX model, emitted node by node with the spec's names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from compiler.errors import CompilerError
+from compiler.lowering.base import lowering_of
+from netspec import __version__
+from netspec.network import Network
+from netspec.tensor import TensorType
+
+# What ONNX Runtime 1.18 and everything since accepts. Newer defaults of the onnx package are refused by current runtimes.
+IR_VERSION = 10
+OPSET = 20
+
+_DTYPES = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "float16": TensorProto.FLOAT16,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+    "uint8": TensorProto.UINT8,
+    "bool": TensorProto.BOOL,
+}
+Array = NDArray[Any]
+
+
+class GraphWriter:
+    """Collects the nodes and initializers of a graph."""
+
+    def __init__(self, network: Network, weights: Mapping[str, Array]) -> None:
+        self.network = network
+        self.weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, Array] = {}
+
+    def layer(self, path: str) -> None:
+        """Emits the nodes of a layer.
+
+        Raises:
+            CompilerError: its op has no ONNX lowering.
+        """
+        layer = self.network.layer(path)
+        assert layer["op"] is not None
+        types = tuple(self.network.layer(node)["output"] for node in layer["inputs"])
+        try:
+            lowering_of(layer["op"]).onnx(layer["op"], NodeWriter(self, path, layer["inputs"], types))
+        except LookupError as error:
+            raise CompilerError(str(error)) from None
+
+
+class NodeWriter:
+    """What one layer's lowering writes with."""
+
+    def __init__(self, graph: GraphWriter, path: str, inputs: tuple[str, ...], types: tuple[TensorType, ...]) -> None:
+        self.graph = graph
+        self.path = path
+        self.inputs = inputs
+        self.types = types
+
+    def weight(self, name: str) -> str:
+        key = f"{self.path}.{name}"
+        self.graph.initializers[key] = self.graph.weights[key]
+        return key
+
+    def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
+        key = f"{self.path}/{name}"
+        whole = all(isinstance(value, int) for value in values)
+        self.graph.initializers[key] = np.array(values, dtype=np.int64 if whole else np.float32)
+        return key
+
+    def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
+        name = f"{self.path}/{part}" if part else self.path
+        node = onnx.NodeProto(op_type=op_type, name=name, input=inputs, output=[name])
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.graph.nodes.append(node)
+        return name
+
+
+def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """The model without its initializers, and these apart.
+
+    Nodes and values are called after the layers' paths, initializers after the state-dict's keys, free dimensions after
+    the spec's names.
+
+    Raises:
+        CompilerError: an op has no ONNX lowering.
+    """
+    writer = GraphWriter(network, weights)
+    for path, _ in network.layers():
+        writer.layer(path)
+    for name, node in network.outputs.items():
+        if name != node or node in network.inputs:
+            # An output that the spec names otherwise than its layer, or that is an input passed on.
+            name_of_copy = name if name != node else f"{name}/output"
+            writer.nodes.append(onnx.NodeProto(op_type="Identity", name=name_of_copy, input=[node], output=[name_of_copy]))
+    graph = helper.make_graph(
+        writer.nodes,
+        network.name,
+        [_value(name, network.layer(name)["output"]) for name in network.inputs],
+        [_value(name, network.layer(node)["output"]) for name, node in network.outputs.items()],
+        doc_string=network.origin,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="netspec",
+        producer_version=__version__,
+    )
+    return model, writer.initializers
+
+
+def _value(name: str, tensor: TensorType) -> onnx.ValueInfoProto:
+    shape = [dim if isinstance(dim, int) else str(dim) for dim in tensor.shape]
+    return helper.make_tensor_value_info(name, _DTYPES[tensor.dtype], shape)
+
+
+def add_metadata(model: onnx.ModelProto, network: Network, labels: Iterable[str] = ()) -> None:
+    """Puts the spec, its arguments, the labels and the pre- and postprocessing into the model's metadata."""
+    entries: dict[str, str] = {
+        "netspec.version": __version__,
+        "netspec.spec": network.text,
+        "netspec.args": json.dumps(network.arguments),
+    }
+    deploy, train = network.sections.get("deploy"), network.sections.get("train")
+    names = list(deploy.labels) if deploy and deploy.labels else list(labels)
+    if names:
+        entries["netspec.labels"] = json.dumps(names, ensure_ascii=False)
+    if deploy and deploy.preprocess:
+        entries["netspec.preprocess"] = json.dumps(
+            {name: image_preprocessing(network, name) for name in network.inputs if is_image(network, name)}
+        )
+    postprocess = deploy.postprocess if deploy and deploy.postprocess else None
+    if postprocess is None and train is not None and train.loss.kind == "cross_entropy":
+        postprocess = "softmax"  # the loss takes logits, so logits are what the network gives
+    if postprocess:
+        entries["netspec.postprocess"] = json.dumps(dict.fromkeys(network.outputs, postprocess))
+    helper.set_model_props(model, entries)
+
+
+def is_image(network: Network, name: str) -> bool:
+    """Whether an input is N × 1 or 3 × H × W."""
+    shape = network.layer(name)["output"].shape
+    return len(shape) == 4 and shape[1] in (1, 3)
+
+
+def image_preprocessing(network: Network, name: str) -> dict[str, Any]:
+    """How an image's pixels become the input: (pixel·scale − mean)/std for each channel, after resizing to `size`."""
+    deploy = network.sections.get("deploy")
+    steps = deploy.preprocess if deploy else None
+    channels, *spatial = network.concrete(network.layer(name)["output"].shape)[1:]
+    assert isinstance(channels, int)
+
+    def spread(value: float | tuple[float, ...]) -> list[float]:
+        values = [float(item) for item in value] if isinstance(value, tuple) else [float(value)] * channels
+        if len(values) != channels:
+            raise CompilerError(f"`preprocess` gives {len(values)} numbers for the {channels} channels of `{name}`")
+        return values
+
+    return {
+        "channels": channels,
+        "size": spatial if all(isinstance(size, int) for size in spatial) else None,
+        "resize": steps.resize if steps else "bilinear",
+        "scale": 1 / 255,
+        "mean": spread(steps.mean) if steps else [0.0] * channels,
+        "std": spread(steps.std) if steps else [1.0] * channels,
+    }

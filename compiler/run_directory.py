@@ -1,0 +1,135 @@
+"""What a training run leaves behind, and how it is picked up again.
+
+`spec.yaml` and `run.json` say what was run, `checkpoint.pt` where it stands, `metrics.jsonl` how it went (one JSON
+object an epoch); `best.safetensors` and `last.safetensors` are the weights. Every file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compiler.errors import CompilerError
+from compiler.files import whole_file, write_text
+from compiler.training import Metrics, Run, State
+from compiler.weights import save_weights
+from netspec.loading import Checked, check
+from netspec.network import Network
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (path / "run.json").is_file() and (path / "spec.yaml").is_file()
+
+
+def start_run(path: Path, network: Network, settings: tuple[str, ...], labels: tuple[str, ...]) -> None:
+    """Writes what is being run.
+
+    Raises:
+        CompilerError: the folder can't be written to.
+    """
+    facts = {
+        "name": network.name,
+        "spec": network.file,
+        "settings": list(settings),
+        "labels": list(labels),
+        "torch": torch.__version__,
+    }
+    write_text(path / "spec.yaml", network.text)
+    write_text(path / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The content of `run.json`.
+
+    Raises:
+        CompilerError: it is missing or damaged.
+    """
+    try:
+        facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        if not isinstance(facts, dict) or not isinstance(facts.get("settings"), list):
+            raise ValueError("no settings in it")
+    except (OSError, ValueError) as error:
+        raise CompilerError(f"`{path / 'run.json'}` can't be read: {error}") from None
+    return facts
+
+
+def check_run(path: Path) -> tuple[Checked, dict[str, Any]]:
+    """The spec of a run, checked with the run's settings, and the run's facts.
+
+    Raises:
+        CompilerError: the folder holds no run, or a damaged one.
+    """
+    facts = read_facts(path)
+    return check(path / "spec.yaml", [str(setting) for setting in facts["settings"]]), facts
+
+
+def save_checkpoint(path: Path, run: Run) -> None:
+    """Writes all that the run needs to go on from here.
+
+    Raises:
+        CompilerError: it can't be written.
+    """
+    state = asdict(run.state)
+    content = {
+        "state": state,
+        "module": run.module.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if run.device.type == "cuda" else [],
+    }
+    with whole_file(path / CHECKPOINT) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # the archive writer's own words for a full disk
+            raise OSError(str(error).splitlines()[0]) from None
+
+
+def restore(path: Path, run: Run) -> bool:
+    """Puts a run where its checkpoint says; false where there is none yet.
+
+    Raises:
+        CompilerError: the checkpoint is damaged or belongs to another network.
+    """
+    file = path / CHECKPOINT
+    if not file.is_file():
+        return False
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        run.module.load_state_dict(content["module"])
+        run.optimizer.load_state_dict(content["optimizer"])
+        run.scaler.load_state_dict(content["scaler"])
+        state = content["state"]
+        state["history"] = [Metrics(**metrics) for metrics in state["history"]]
+        run.state = State(**state)
+        torch.set_rng_state(content["rng"])
+        if run.device.type == "cuda" and content["cuda_rng"]:
+            torch.cuda.set_rng_state_all(content["cuda_rng"])
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        help = "start anew with `--overwrite`, or with another `--out`"
+        raise CompilerError(f"`{file}` is damaged, or of another network: {reason}", help) from None
+    return True
+
+
+def save_epoch(path: Path, run: Run, is_best: bool) -> None:
+    """Writes the weights and the metrics of the epochs so far.
+
+    Raises:
+        CompilerError: a file can't be written.
+    """
+    weights = run.module.state_dict()
+    facts = {"epoch": str(run.state.epoch)}
+    save_weights(weights, path / "last.safetensors", facts)
+    if is_best:
+        save_weights(weights, path / "best.safetensors", facts)
+    lines = [json.dumps(asdict(metrics)) for metrics in run.state.history]
+    write_text(path / "metrics.jsonl", "\n".join(lines) + "\n")

@@ -1,0 +1,93 @@
+"""Weights to and from files: safetensors of our own, and PyTorch checkpoints of others, loaded without running code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from compiler.errors import CompilerError
+from compiler.files import whole_file
+
+MAX_LISTED = 8
+
+
+def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a state-dict as safetensors, whole or not at all.
+
+    Raises:
+        CompilerError: the file can't be written.
+    """
+    kept = {key: tensor.detach().to("cpu").contiguous() for key, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        try:
+            save_file(kept, temporary, dict(metadata or {}))
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state-dict in a `.safetensors` file, or in a PyTorch checkpoint, of which only tensors are read.
+
+    Raises:
+        CompilerError: the file can't be read, is corrupt, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise CompilerError(f"there is no weights file `{path}`")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise CompilerError(f"`{path}` is not a safetensors file, or is damaged: {error}") from None
+    except pickle.UnpicklingError:
+        help = "only tensors are read from checkpoints, so that a file can't run code; save the model's state_dict()"
+        raise CompilerError(f"`{path}` holds more than tensors, or is no PyTorch checkpoint", help) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CompilerError(f"`{path}` can't be read as a PyTorch checkpoint: {reason}") from None
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise CompilerError(f"`{path}` holds no state-dict", "save the model's state_dict()")
+    return dict(found)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fills a module from a file.
+
+    Raises:
+        CompilerError: the file can't be read, or its keys or shapes are not the module's; the message lists what differs.
+    """
+    found = read_weights(path)
+    wanted = module.state_dict()
+    # Counters of seen batches are often left out of checkpoints; they matter to no result.
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in found if key not in wanted]
+    misshapen = [
+        f"{key}: {_shape(found[key])} in the file, {_shape(wanted[key])} in the spec"
+        for key in wanted
+        if key in found and found[key].shape != wanted[key].shape
+    ]
+    if missing or unexpected or misshapen:
+        lines = [f"`{path}` holds the weights of another network"]
+        for title, keys in (
+            ("missing from the file", missing),
+            ("not in the spec", unexpected),
+            ("of another shape", misshapen),
+        ):
+            if keys:
+                more = [f"… and {len(keys) - MAX_LISTED} more"] if len(keys) > MAX_LISTED else []
+                lines.append(f"  {title} ({len(keys)}):")
+                lines += [f"    {key}" for key in [*keys[:MAX_LISTED], *more]]
+        raise CompilerError("\n".join(lines), "give the weights that belong to this spec and these arguments")
+    module.load_state_dict(found, strict=False)
+
+
+def _shape(tensor: Tensor) -> str:
+    return " × ".join(str(size) for size in tensor.shape) or "one number"

@@ -1,0 +1,1 @@
+"""The sub-commands of ``netspec`` that run an exported network."""

@@ -1,0 +1,82 @@
+"""Image files as tensors: decoding with Pillow, and the preprocessing that the model asks for."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from runtime.errors import InputError
+from runtime.metadata import ImagePreprocess
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+MODES = {1: "L", 3: "RGB"}
+
+
+def read_image(path: Path, contract: ImagePreprocess) -> np.ndarray:
+    """The image at `path` as the model takes it: float32 [channels, height, width].
+
+    The camera's orientation is applied, transparent pixels lie on white, 16-bit pixels are reduced to 8 bits, and of
+    several frames the first one counts.
+
+    Raises:
+        InputError: the file is missing, no image, damaged, of an unusual pixel format, or absurdly large.
+    """
+    return prepare(_decode(path, MODES[contract.channels]), contract)
+
+
+def prepare(image: Image.Image, contract: ImagePreprocess) -> np.ndarray:
+    """An image of mode L or RGB, resized and normalized: float32 [channels, height, width]."""
+    if contract.size is not None:
+        height, width = contract.size
+        image = image.resize((width, height), FILTERS[contract.resize])
+    pixels = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, contract.channels)
+    mean = np.asarray(contract.mean, dtype=np.float32)
+    std = np.asarray(contract.std, dtype=np.float32)
+    normalized = (pixels * np.float32(contract.scale) - mean) / std
+    return np.ascontiguousarray(normalized.transpose(2, 0, 1))
+
+
+def _decode(path: Path, mode: str) -> Image.Image:
+    """The file's pixels in `mode`, L or RGB, 8 bits each."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of an image of 90 to 180 million pixels; over that it refuses by itself.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return _to_mode(ImageOps.exif_transpose(image), mode)
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is no image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"{path} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from None
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a directory", help="name the files in it") from None
+    except Exception as error:  # damaged files make Pillow's decoders fail in many ways
+        raise InputError(f"cannot read the image {path}: {error}") from None
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of an unknown range")
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured)
+    # Pillow reaches some colour spaces (CIELAB) through RGB only, or not at all: then it raises ValueError.
+    return image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16-bit pixels (modes I;16 and I) as one of 8 bits; Pillow's own conversion would clip it."""
+    pixels = np.asarray(image)
+    if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
+        raise ValueError("its pixels have more than 16 bits")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))

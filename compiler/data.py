@@ -129,7 +129,8 @@ class _ImageReader:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """N × C × H × W bytes as the network's input."""
-        return (pixels * self.steps["scale"] - self.mean) / self.std
+        scale: float = self.steps["scale"]
+        return (pixels * scale - self.mean) / self.std
 
 
 def _digits(network: Network, choice: Digits) -> Data:
@@ -251,7 +252,9 @@ def _read_npz(path: Path) -> dict[str, Array]:
 def _checked(network: Network, arrays: dict[str, Array], x_name: str, y_name: str, path: Path) -> tuple[Array, Array]:
     x, y = arrays[x_name], arrays[y_name]
     wanted = network.concrete(network.layer(network.inputs[0])["output"].shape)
-    fits = x.ndim == len(wanted) and all(isinstance(w, str) or w == s for w, s in zip(wanted[1:], x.shape[1:], strict=True))
+    fits = x.ndim == len(wanted) and all(
+        isinstance(w, str) or w == s for w, s in zip(wanted[1:], x.shape[1:], strict=True)
+    )
     if not fits:
         shown = " × ".join(str(size) for size in x.shape)
         raise CompilerError(

@@ -74,16 +74,21 @@ def _padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def _bytes(array: Array) -> memoryview:
+    """A contiguous array's bytes, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
 def _write_side_file(arrays: Mapping[str, Array], path: Path) -> Path:
     digest = hashlib.sha256()
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     for name, array in contiguous.items():
         digest.update(name.encode())
-        digest.update(memoryview(array.reshape(-1).view(np.uint8)))
+        digest.update(_bytes(array))
     side = path.with_name(f"{path.name}.{digest.hexdigest()[:8]}.data")
     with whole_file(side) as temporary, temporary.open("wb") as file:
         for array in contiguous.values():
-            file.write(memoryview(array.reshape(-1).view(np.uint8)))
+            file.write(_bytes(array))
             file.write(b"\0" * (_padded(array.nbytes) - array.nbytes))
     return side
 

@@ -17,7 +17,7 @@ from netspec import __version__
 from netspec.network import Network
 from netspec.tensor import TensorType
 
-# What ONNX Runtime 1.18 and everything since accepts. Newer defaults of the onnx package are refused by current runtimes.
+# What ONNX Runtime 1.18 and everything since accepts; the onnx package's own newer defaults are refused by runtimes.
 IR_VERSION = 10
 OPSET = 20
 
@@ -101,7 +101,9 @@ def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.Mod
         if name != node or node in network.inputs:
             # An output that the spec names otherwise than its layer, or that is an input passed on.
             name_of_copy = name if name != node else f"{name}/output"
-            writer.nodes.append(onnx.NodeProto(op_type="Identity", name=name_of_copy, input=[node], output=[name_of_copy]))
+            writer.nodes.append(
+                onnx.NodeProto(op_type="Identity", name=name_of_copy, input=[node], output=[name_of_copy])
+            )
     graph = helper.make_graph(
         writer.nodes,
         network.name,

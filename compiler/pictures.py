@@ -41,7 +41,9 @@ def draw_curves(history: list[Metrics], path: Path) -> None:
     _save(figure, path)
 
 
-def confusion_matrix(predicted: Tensor, targets: Tensor, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def confusion_matrix(
+    predicted: Tensor, targets: Tensor, classes: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """Counts of samples, classes × classes: row = true class, column = predicted class."""
     cells = targets.numpy() * classes + predicted.numpy()
     counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = np.bincount(cells, minlength=classes * classes)

@@ -79,12 +79,12 @@ class Run:
     amp: Amp | None = None
     state: State = field(default_factory=State)
     optimizer: torch.optim.Optimizer = field(init=False)
-    scaler: torch.amp.GradScaler = field(init=False)  # type: ignore[name-defined]
+    scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
         self.module.to(self.device)
         self.optimizer = make_optimizer(self.recipe.optimizer, self.module)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")  # type: ignore[attr-defined]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
 
     @property
     def classifies(self) -> bool:
@@ -172,7 +172,7 @@ def _batches(run: Run, epoch: int, skip: int) -> Iterator[Tensor]:
     numbers = run.recipe.numbers
     generator = torch.Generator().manual_seed((numbers.seed + 1) * 1_000_003 + epoch)
     order = torch.randperm(len(run.data.train), generator=generator)
-    yield from list(order.split(numbers.batch_size))[skip:]
+    yield from list(torch.split(order, numbers.batch_size))[skip:]
 
 
 def _finish_epoch(run: Run, loss_function: nn.Module, seconds: float, speed: float) -> bool:
@@ -185,9 +185,7 @@ def _finish_epoch(run: Run, loss_function: nn.Module, seconds: float, speed: flo
         state.best_score, state.best_epoch = score, state.epoch
     rate = run.optimizer.param_groups[0]["lr"]
     accuracy = right / count if run.classifies else None
-    state.history.append(
-        Metrics(state.epoch, loss / count, accuracy, test_loss, test_accuracy, rate, seconds, speed)
-    )
+    state.history.append(Metrics(state.epoch, loss / count, accuracy, test_loss, test_accuracy, rate, seconds, speed))
     state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0, 0.0, 0.0]
     return is_best
 
@@ -204,7 +202,7 @@ def predictions(run: Run, split: Split) -> Tensor:
     run.module.eval()
     outputs = []
     with torch.inference_mode(), autocast(run):
-        for indices in torch.arange(len(split)).split(max(run.recipe.numbers.batch_size, 256)):
+        for indices in torch.split(torch.arange(len(split)), max(run.recipe.numbers.batch_size, 256)):
             outputs.append(run.module(split.read(indices).to(run.device)).float().cpu())
     return torch.cat(outputs)
 
@@ -218,7 +216,7 @@ def evaluate(run: Run, split: Split, loss_function: nn.Module) -> tuple[float, f
 
 
 def learning_rate(recipe: Train, epoch: float) -> float:
-    """The learning rate at a moment, in epochs from 0 with fractions: a pure function, so there is nothing to restore."""
+    """The learning rate at a moment, in epochs with fractions: a pure function, so nothing is to be restored."""
     base: float = recipe.optimizer.lr  # type: ignore[attr-defined]
     schedule = recipe.schedule
     assert isinstance(schedule, Constant | Cosine | Step)
@@ -281,4 +279,6 @@ def check_fit(run: Run, outputs: tuple[int | str, ...]) -> None:
             )
     elif tuple(targets.shape[1:]) != outputs[1:]:
         found = " × ".join(["N", *(str(size) for size in targets.shape[1:])])
-        raise CompilerError(f"the targets are {found}, the network gives {shown}", "they have to be alike for this loss")
+        raise CompilerError(
+            f"the targets are {found}, the network gives {shown}", "they have to be alike for this loss"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of odd pickles: what can't be used is refused below
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise CompilerError(f"`{path}` is not a safetensors file, or is damaged: {error}") from None
     except pickle.UnpicklingError:
@@ -62,7 +64,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Fills a module from a file.
 
     Raises:
-        CompilerError: the file can't be read, or its keys or shapes are not the module's; the message lists what differs.
+        CompilerError: the file can't be read, or its keys or shapes are not the module's; what differs is listed.
     """
     found = read_weights(path)
     wanted = module.state_dict()

@@ -143,7 +143,9 @@ def bind(
         else:
             if value is not None or not _required(model, name):
                 values[name] = value
-    missing = [name for name in model.model_fields if name not in values and name not in spans and _required(model, name)]
+    missing = [
+        name for name in model.model_fields if name not in values and name not in spans and _required(model, name)
+    ]
     missing += [name for name in spans if name not in values and _required(model, name) and not unknown_value]
     for name in missing:
         found.append(_missing(model, name, what, where, primary))
@@ -270,7 +272,9 @@ def describe(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         first = next((part for part in parts if _base(part) in _NAMES), None)
         texts = [
             "a list of them"
-            if first is not None and _base(part) is tuple and describe(typing.get_args(_bare(part))[0]) == describe(first)
+            if first is not None
+            and _base(part) is tuple
+            and describe(typing.get_args(_bare(part))[0]) == describe(first)
             else describe(part)
             for part in parts
             if part is not type(None)

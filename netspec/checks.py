@@ -81,7 +81,9 @@ def check_everything_is_read(network: Network, findings: Findings) -> None:
 
 def check_arguments_are_used(document: Document, findings: Findings) -> None:
     """Warns of arguments that no expression reads, and of blocks that no layer uses."""
-    body = [part for part in (document.net, document.root.get("inputs"), document.root.get("train")) if part is not None]
+    body = [
+        part for part in (document.net, document.root.get("inputs"), document.root.get("train")) if part is not None
+    ]
     _warn_unused(document.parameters, [*body, *_defaults(document.parameters)], "the spec", findings)
     for block in document.blocks.values():
         _warn_unused(block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", findings)
@@ -90,7 +92,9 @@ def check_arguments_are_used(document: Document, findings: Findings) -> None:
     for name, block in document.blocks.items():
         if name not in reached:
             message = f"no layer uses the block `{name}`"
-            findings.add(Diagnostic("unused-block", message, block.span, severity="warning", help="use it or remove it"))
+            findings.add(
+                Diagnostic("unused-block", message, block.span, severity="warning", help="use it or remove it")
+            )
 
 
 def _defaults(parameters: Mapping[str, Parameter]) -> list[Node]:
@@ -145,5 +149,3 @@ def check_layers_exist(network: Network, document: Document, findings: Findings)
     """Refuses a network in which no layer is left."""
     if next(network.layers(), None) is None and document.net is not None:
         findings.add(Diagnostic("no-layers", "the network has no layers", document.net.span))
-
-

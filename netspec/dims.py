@@ -1,7 +1,7 @@
 """Symbolic dimensions: exact integer arithmetic over names such as N, H and W.
 
-A dimension is an `int` or a `Sym`. A `Sym` is a polynomial with integer coefficients whose atoms are symbols and floored
-quotients, kept in a canonical form, so that two ways of computing one size compare equal:
+A dimension is an `int` or a `Sym`. A `Sym` is a polynomial with integer coefficients whose atoms are symbols and
+floored quotients, kept in a canonical form, so that two ways of computing one size compare equal:
 `⌊(⌊(H − 1)/2⌋ + 1 − 1)/2⌋ + 1` and `⌊(H − 1)/4⌋ + 1` are the same object.
 """
 

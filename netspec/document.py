@@ -57,13 +57,19 @@ class Input:
 
 @dataclass(slots=True)
 class Document:
-    """A spec, taken apart; what its layers mean is not looked at yet."""
+    """A spec, taken apart; what its layers mean is not looked at yet.
+
+    Attributes:
+        arguments: the values of the spec's arguments.
+        as_written: whether these are the spec's own, none being set to another value from outside.
+    """
 
     root: Mapping
     name: str
     origin: str
     parameters: dict[str, Parameter] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
+    as_written: bool = True
     inputs: dict[str, Input] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
     net: Node | None = None
@@ -96,11 +102,16 @@ def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findi
     document = Document(root, _text(root, "name", file_stem, findings), _text(root, "source", "", findings))
     document.parameters = _read_parameters(root.entries.get("args"), findings)
     document.arguments = _read_arguments(document.parameters, overrides, findings)
+    if overrides:
+        own, _ = bind_parameters(document.parameters, {}, {}, "the spec", None)
+        document.as_written = own == document.arguments
     document.inputs = _read_inputs(root, document.arguments, findings)
     document.blocks = _read_blocks(root.entries.get("blocks"), findings)
     document.net = root.get("net")
     if document.net is None:
-        findings.add(Diagnostic("missing-section", "the spec has no `net`", _first(root), help="add `net:` with the layers"))
+        findings.add(
+            Diagnostic("missing-section", "the spec has no `net`", _first(root), help="add `net:` with the layers")
+        )
     return document if document.inputs and document.net is not None else None
 
 
@@ -174,11 +185,17 @@ def _read_parameters(entry: Entry | None, findings: Findings) -> dict[str, Param
             parameters[name] = Parameter(name, TYPES[node.text], None, item.key.span)
         elif isinstance(node, Scalar) and node.value is None:
             help = "give a default, or one of the types " + ", ".join(TYPES)
-            findings.add(Diagnostic("wrong-type", f"the argument `{name}` has no type and no default", node.span, help=help))
+            findings.add(
+                Diagnostic("wrong-type", f"the argument `{name}` has no type and no default", node.span, help=help)
+            )
         elif isinstance(node, Mapping):
             findings.add(Diagnostic("wrong-type", f"the default of `{name}` can't be a mapping", node.span))
         else:
-            literal = type(node.value) if isinstance(node, Scalar) and (node.quoted or not isinstance(node.value, str)) else None
+            literal = (
+                type(node.value)
+                if isinstance(node, Scalar) and (node.quoted or not isinstance(node.value, str))
+                else None
+            )
             parameters[name] = Parameter(name, tuple if isinstance(node, Sequence) else literal, node, item.key.span)
     return parameters
 
@@ -189,7 +206,9 @@ def _read_arguments(
     for name, entry in overrides.items():
         if name not in parameters:
             help = did_you_mean(name, parameters) or "it has no arguments"
-            findings.add(Diagnostic("unknown-argument", f"the spec has no argument `{name}`", entry.key.span, help=help))
+            findings.add(
+                Diagnostic("unknown-argument", f"the spec has no argument `{name}`", entry.key.span, help=help)
+            )
     given = {name: entry for name, entry in overrides.items() if name in parameters}
     arguments, wrong = bind_parameters(parameters, given, {}, "the spec", None)
     for diagnostic in wrong:
@@ -202,13 +221,15 @@ def bind_parameters(
 ) -> tuple[dict[str, Any], list[Diagnostic]]:
     """Values for declared arguments: those given, in the caller's scope, then defaults, in the scope of those before.
 
-    A value that can't be had is left out, or is None where a shape it depends on is not known.
+    A value that can't be had is None: what depends on it is not known either, and nothing more is said of it.
     """
     arguments: dict[str, Any] = {}
     wrong: list[Diagnostic] = []
     for name, parameter in parameters.items():
         entry = given.get(name)
         node = entry.value if entry else parameter.default
+        names = scope if entry else arguments
+        arguments[name] = None
         if node is None:
             kind = next((word for word, known in TYPES.items() if known is parameter.type), "value")
             label = (Label(parameter.span, "declared here"),) if where else ()
@@ -220,15 +241,14 @@ def bind_parameters(
             )  # fmt: skip
             continue
         try:
-            if parameter.type is str and isinstance(node, Scalar) and (node.quoted or node.text not in scope):
+            if parameter.type is str and isinstance(node, Scalar) and (node.quoted or node.text not in names):
                 value: Any = node.text
             else:
-                value = value_of(node, scope if entry else arguments)
+                value = value_of(node, names)
         except Refused as refused:
             wrong.extend(refused.diagnostics)
             continue
         except NotKnown:
-            arguments[name] = None
             continue
         mistake = _type_mistake(parameter, value)
         if mistake:
@@ -273,14 +293,15 @@ def _read_inputs(root: Mapping, arguments: dict[str, Any], findings: Findings) -
     return inputs
 
 
-def _read_input(
-    name: str, entry: Entry, node: Mapping, arguments: dict[str, Any], findings: Findings
-) -> Input | None:
+def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any], findings: Findings) -> Input | None:
     shape_node = node.get("shape")
     symbols = {
         item.text: item.text
         for item in (shape_node.items if isinstance(shape_node, Sequence) else ())
-        if isinstance(item, Scalar) and isinstance(item.value, str) and is_name(item.text) and item.text not in arguments
+        if isinstance(item, Scalar)
+        and isinstance(item.value, str)
+        and is_name(item.text)
+        and item.text not in arguments
     }
     try:
         declared = bind(_InputModel, node.entries, arguments | symbols, f"the input `{name}`", entry.key.span)

@@ -110,7 +110,9 @@ class _Elaborator:
                 scope.names[name] = previous
         else:
             help = "name the layers, as in `net: {fc: {linear: 10}}`, or list them"
-            self.report(Diagnostic("wrong-type", "`net` takes a mapping or a list of layers", body.span, help=help), scope)
+            self.report(
+                Diagnostic("wrong-type", "`net` takes a mapping or a list of layers", body.span, help=help), scope
+            )
             return Result(None)
         return previous
 
@@ -193,7 +195,9 @@ class _Elaborator:
     def container(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         for key, entry in form.arguments.items():
             help = did_you_mean(key, ("from", "when", "repeat"))
-            self.report(Diagnostic("unknown-argument", f"`net` has no argument `{key}`", entry.key.span, help=help), scope)
+            self.report(
+                Diagnostic("unknown-argument", f"`net` has no argument `{key}`", entry.key.span, help=help), scope
+            )
         if form.value is None:
             self.report(Diagnostic("missing-argument", "`net` has no layers", form.where), scope)
             return Result(None)
@@ -241,14 +245,15 @@ class _Elaborator:
         if form.value is not None:
             if first is None:
                 message = f"the block `{block.name}` takes no arguments"
-                wrong.append(Diagnostic("unknown-argument", message, form.value.span, labels=(Label(block.span, "the block"),)))
+                wrong.append(
+                    Diagnostic("unknown-argument", message, form.value.span, labels=(Label(block.span, "the block"),))
+                )
             elif first in given:
                 label = Label(form.value.span, "this value already sets it")
                 message = f"the block `{block.name}` is given `{first}` twice"
                 wrong.append(Diagnostic("duplicate-key", message, given[first].key.span, labels=(label,)))
             else:
-                key = Scalar(first, first, False, form.where)
-                given[first] = Entry(key, form.value)
+                given[first] = Entry(Scalar(first, first, False, form.where), form.value)
         arguments, more = bind_parameters(
             block.parameters, given, self.variables(scope), f"the block `{block.name}`", form.where
         )
@@ -310,7 +315,9 @@ class _Elaborator:
         if form.value is not None and not cls.wiring:
             if name is None:
                 message = f"`{form.kind}` takes no arguments"
-                self.report(Diagnostic("unknown-argument", message, form.value.span, help=f"write `{form.kind}`"), scope)
+                self.report(
+                    Diagnostic("unknown-argument", message, form.value.span, help=f"write `{form.kind}`"), scope
+                )
                 return None
             primary = (name, form.value, form.where)
         try:
@@ -328,7 +335,7 @@ class _Elaborator:
         if found is None:
             output = op.output(*types)
             weights = op.weights(*types)
-            trained = sum(weight.count for weight in weights.values() if weight.kind == "parameter")
+            trained = sum(weight.size for weight in weights.values() if weight.kind == "parameter")
             found = self.inferred[key] = _Inferred(output, weights, trained, op.macs(types, output))
         return found
 
@@ -342,7 +349,11 @@ class _Elaborator:
         else:
             wanted = f"{least}" if most == least else f"at least {least}"
             message = f"`{form.kind}` reads {wanted} tensor{'s' if wanted != '1' else ''}, {len(reads)} given"
-            help = f"name them: `{form.kind}: [a, b]`" if cls.wiring else "bring them together first, with `concat` or `add`"
+            help = (
+                f"name them: `{form.kind}: [a, b]`"
+                if cls.wiring
+                else "bring them together first, with `concat` or `add`"
+            )
         self.report(Diagnostic("wrong-input-count", message, form.where, help=help), scope)
         return False
 

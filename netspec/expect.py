@@ -25,7 +25,11 @@ def check_expectations(network: Network, names: Mapping[str, str], entry: Entry 
     if entry is None:
         return
     if not isinstance(entry.value, MappingNode):
-        findings.add(Diagnostic("wrong-type", "`expect` takes a mapping", entry.value.span, help="write `expect: {parameters: 61_706}`"))
+        findings.add(
+            Diagnostic(
+                "wrong-type", "`expect` takes a mapping", entry.value.span, help="write `expect: {parameters: 61_706}`"
+            )
+        )
         return
     for key, item in entry.value.entries.items():
         if key not in ASSERTIONS:
@@ -46,7 +50,9 @@ def _check(network: Network, names: Mapping[str, str], key: str, node: Node) -> 
                 if isinstance(wanted, Diagnostic):
                     yield wanted
                 else:
-                    yield from _compare(wanted, key, "" if path == "total" else path, count("" if path == "total" else path))
+                    yield from _compare(
+                        wanted, key, "" if path == "total" else path, count("" if path == "total" else path)
+                    )
         else:
             yield from _compare(node, key, "", count(""))
     else:
@@ -89,7 +95,9 @@ def _compare(node: Node, what: str, path: str, found: Any) -> Iterator[Diagnosti
         )
     elif found != wanted:
         where = f"`{path}` has" if path else "the network has"
-        message = f"{where} {found:,} {shown}, not {wanted:,}" if what != "depth" else f"the depth is {found}, not {wanted}"
+        message = (
+            f"{where} {found:,} {shown}, not {wanted:,}" if what != "depth" else f"the depth is {found}, not {wanted}"
+        )
         yield Diagnostic("expect", message, node.span, label=f"{found - wanted:+,}")
 
 
@@ -124,5 +132,3 @@ def _compare_field(network: Network, node: Node, path: str, field: Field | None)
         if tuple(wanted if len(wanted) > 1 else wanted * len(found)) != found:
             shown = " × ".join(str(size) for size in found)
             yield Diagnostic("expect", f"the receptive field of `{path}` is {shown}", node.span)
-
-

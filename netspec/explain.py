@@ -22,7 +22,9 @@ def explain_layer(network: Network, path: str) -> list[Line]:
         return [Line("input", "", write_shape(layer["output"].shape, network.sizes))]
     inputs = tuple(nominal(network.layer(node)["output"], network.sizes) for node in layer["inputs"])
     output = nominal(layer["output"], network.sizes)
-    lines = [Line("reads", "", f"{node}  {write_shape(x.shape)}") for node, x in zip(layer["inputs"], inputs, strict=True)]
+    lines = [
+        Line("reads", "", f"{node}  {write_shape(x.shape)}") for node, x in zip(layer["inputs"], inputs, strict=True)
+    ]
     lines += op.explain(inputs, output)
     lines.append(Line("output", "", write_shape(output.shape)))
     for name, weight in layer["weights"].items():

@@ -1,7 +1,7 @@
 """Expressions in specs: arithmetic, comparison, `and/or/not` and `a if c else b` over the names in scope.
 
-Grammar, loosest first: conditional, or, and, not, comparison, `+ -`, `* / // %`, unary minus, `**`, then names, numbers,
-`in.channels`, `name[index]` and the functions `min max ceil floor abs`. Length, depth and magnitude are bounded.
+Grammar, loosest first: conditional, or, and, not, comparison, `+ -`, `* / // %`, unary minus, `**`, then names,
+numbers, `in.channels`, `name[index]` and the functions `min max ceil floor abs`. Length, depth and magnitude are bounded.
 """
 
 from __future__ import annotations
@@ -259,9 +259,9 @@ def _divide(a: Any, b: Any) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int) and exponent >= 0:
-        if exponent * max(1, abs(base).bit_length() - 1) > 64 and abs(base) > 1:
-            raise OverflowError
+    whole = isinstance(base, int) and isinstance(exponent, int) and exponent >= 0
+    if whole and abs(base) > 1 and exponent * (abs(base).bit_length() - 1) > 64:
+        raise OverflowError  # known without calculating it
     result = base**exponent
     if isinstance(result, complex):
         raise ValueError("a root of a negative number")

@@ -59,7 +59,9 @@ def read_layer(node: Node, blocks: Iterable[str]) -> LayerForm:
     if isinstance(node, Scalar):
         if not isinstance(node.value, str):
             found = "nothing" if node.value is None else f"`{node.text}`"
-            raise FormError(Diagnostic("not-a-layer", f"a layer is expected, {found} found", node.span, help=_LAYER_HELP))
+            raise FormError(
+                Diagnostic("not-a-layer", f"a layer is expected, {found} found", node.span, help=_LAYER_HELP)
+            )
         if not _is_kind(node.text, blocks):
             raise FormError(_unknown_kind(node.text, node.span, blocks))
         return LayerForm(node.text, node.span, None, {}, {})

@@ -66,6 +66,7 @@ class Network:
         outputs: the nodes that are given, by the name of the output.
         sizes: numbers for the free dimensions, for reports and for the check at one size.
         sections: the spec's `train` and `deploy`, checked.
+        as_written: whether the arguments are the spec's own, so that its `expect` was checked.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Network:
     outputs: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
+    as_written: bool = True
 
     def layer(self, path: str) -> Layer:
         """The attributes of a node."""

@@ -38,7 +38,8 @@ def parse_overrides(settings: Iterable[str]) -> list[Override]:
             help = "write `--set name=value`"
             raise SpecError([Diagnostic("bad-setting", f"`{setting}` is no setting", span, help=help)])
         # The value is read where it stands, so that a message points into the setting.
-        node = parse(Source("--set", " " * (len(name) + 1) + value)) if value.strip() else None
+        before = len(setting) - len(value)
+        node = parse(source, " " * before + value) if value.strip() else None
         if node is None:
             raise SpecError([Diagnostic("bad-setting", f"`{name}` is set to nothing", span)])
         overrides.append(Override(tuple(name.split(".")), Scalar(name, name, False, span), node))
@@ -83,5 +84,3 @@ def _put(root: Mapping, override: Override) -> None:
     name = inner[-1]
     key = Scalar(name, name, False, override.key.span)
     place.entries[name] = Entry(place.entries[name].key if name in place.entries else key, override.value)
-
-

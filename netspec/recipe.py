@@ -29,7 +29,7 @@ class Choice(BaseModel):
 
 
 class Digits(Choice):
-    """The 1,797 handwritten digits, 8 × 8 pixels, that scikit-learn carries (Alpaydin & Kaynak 1998, UCI repository)."""
+    """The 1,797 handwritten digits, 8 × 8 pixels, that scikit-learn carries. Source: Alpaydin & Kaynak 1998, UCI."""
 
     kind = "digits"
     test: Share = 0.25
@@ -104,7 +104,7 @@ class Constant(Choice):
 
 
 class Cosine(Choice):
-    """From the learning rate down to `floor` times it along half a cosine. Source: Loshchilov & Hutter 2016, equation 5."""
+    """From the learning rate to `floor` times it along half a cosine. Source: Loshchilov & Hutter 2016, equation 5."""
 
     kind = "cosine"
     floor: Fraction = 0.0
@@ -196,7 +196,9 @@ def read_train(entry: Entry | None, scope: dict[str, Any], findings: Findings) -
             raise Refused(Diagnostic("out-of-range", "`nesterov` needs a `momentum`", span, help="add `momentum: 0.9`"))
         if "data" not in values:
             help = "add `data: digits`, `data: {folder: …}` or `data: {npz: …}`"
-            raise Refused(Diagnostic("missing-argument", "`train` does not say on what data", entry.key.span, help=help))
+            raise Refused(
+                Diagnostic("missing-argument", "`train` does not say on what data", entry.key.span, help=help)
+            )
     except Refused as refused:
         for diagnostic in refused.diagnostics:
             findings.add(diagnostic)

@@ -29,7 +29,9 @@ def as_text(diagnostic: Diagnostic, paint: Paint = plain) -> str:
     """A diagnostic for people: the message, the lines it is about with what each has to do with it, and the mend."""
     severity = diagnostic.severity
     head = paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {diagnostic.message}", "bold")
-    marks = [(diagnostic.span, diagnostic.label, True)] + [(label.span, label.text, False) for label in diagnostic.labels]
+    marks = [(diagnostic.span, diagnostic.label, True)] + [
+        (label.span, label.text, False) for label in diagnostic.labels
+    ]
     widest = max(len(str(span.line)) for span, _, _ in marks)
     gutter = " " * widest
     lines = [head]
@@ -48,7 +50,9 @@ def as_text(diagnostic: Diagnostic, paint: Paint = plain) -> str:
     return "\n".join(lines)
 
 
-def _excerpt(source: Source, marks: list[tuple[Span, str, bool]], widest: int, severity: str, paint: Paint) -> list[str]:
+def _excerpt(
+    source: Source, marks: list[tuple[Span, str, bool]], widest: int, severity: str, paint: Paint
+) -> list[str]:
     """The marked lines in order, each with its carets below; `...` where lines are left out."""
     bar = paint("|", "label")
     lines = [f"{' ' * widest} {bar}"]
@@ -64,7 +68,9 @@ def _excerpt(source: Source, marks: list[tuple[Span, str, bool]], widest: int, s
             start = max(0, span.column - 1 - shift)
             end = span.end_column - 1 - shift if span.end_line == number else len(text.rstrip())
             width = max(1, min(end, max(len(text), start + 1)) - start)
-            mark = paint(("^" if primary else "-") * width + (f" {words}" if words else ""), severity if primary else "label")
+            mark = paint(
+                ("^" if primary else "-") * width + (f" {words}" if words else ""), severity if primary else "label"
+            )
             lines.append(f"{' ' * widest} {bar} {' ' * start}{mark}")
     return lines
 

@@ -37,9 +37,7 @@ def summarise(network: Network) -> dict[str, Any]:
         "name": network.name,
         "source": network.origin,
         "file": network.file,
-        "inputs": {
-            name: list(network.concrete(network.layer(name)["output"].shape)) for name in network.inputs
-        },
+        "inputs": {name: list(network.concrete(network.layer(name)["output"].shape)) for name in network.inputs},
         "outputs": {
             name: list(network.concrete(network.layer(node)["output"].shape)) for name, node in network.outputs.items()
         },
@@ -126,7 +124,5 @@ def as_csv(summary: dict[str, Any]) -> str:
     for layer in summary["layers"]:
         shapes = ["×".join(str(size) for size in layer[key] or ()) for key in ("output", "receptive_field")]
         inputs = " ".join(layer["inputs"])
-        writer.writerow(
-            (layer["name"], layer["op"], inputs, shapes[0], layer["parameters"], layer["macs"], shapes[1])
-        )
+        writer.writerow((layer["name"], layer["op"], inputs, shapes[0], layer["parameters"], layer["macs"], shapes[1]))
     return buffer.getvalue().rstrip("\n")

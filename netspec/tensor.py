@@ -47,7 +47,7 @@ class Weight(NamedTuple):
     kind: str = "parameter"
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         total = 1
         for size in self.shape:
             total *= size

@@ -93,14 +93,17 @@ def read_file(path: Path, name: str | None = None) -> Source:
     return Source(label, text)
 
 
-def parse(source: Source) -> Node:
+def parse(source: Source, text: str | None = None) -> Node:
     """The tree of a YAML document.
+
+    Args:
+        text: what is read in place of the source's text, where only a part of it is YAML: at the same positions.
 
     Raises:
         SpecError: it is not one well-formed YAML document within the bounds.
     """
     try:
-        return _Composer(source).document()
+        return _Composer(source, source.text if text is None else text).document()
     except yaml.reader.ReaderError as error:
         position = error.position if isinstance(error.position, int) else 0
         before = source.text[:position]
@@ -205,9 +208,9 @@ class _Open:
 class _Composer:
     """Builds the tree from the parser's events with a stack of its own, so that depth is ours to bound."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, text: str) -> None:
         self.source = source
-        self.loader = _Loader(source.text)
+        self.loader = _Loader(text)
         self.anchors: dict[str, tuple[Node, int]] = {}
         self.open: list[_Open] = []
         self.nodes = 0
@@ -255,9 +258,8 @@ class _Composer:
             self.start(event)
         elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
             done = self.open.pop()
-            begin = done.node.span
-            end = event.end_mark
-            done.node.span = Span(self.source, begin.line, begin.column, end.line + 1, end.column + 1)
+            begin, end = done.node.span, self.span(event)
+            done.node.span = Span(self.source, begin.line, begin.column, end.end_line, end.end_column)
             return self.add(done.node, done.anchor, done.size)
         return None
 

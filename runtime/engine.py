@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import onnxruntime as ort
 
-from runtime.errors import DeviceError, ModelError
+from runtime.errors import DeviceError, InputError, ModelError, RunError
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 DEVICES: tuple[Device, ...] = get_args(Device)
@@ -56,8 +56,7 @@ def load(path: Path, device: Device, threads: int | None) -> Engine:
     if threads is not None:
         options.intra_op_num_threads = threads
     if device != "auto":
-        reason = f"--device {device}"
-        return Engine(_create(path, options, device), device, reason)
+        return Engine(_create(path, options, device), device, "as asked")
     try:
         return Engine(_create(path, options, "cuda"), "cuda", "auto: CUDA works here")
     except DeviceError as error:
@@ -67,12 +66,14 @@ def load(path: Path, device: Device, threads: int | None) -> Engine:
 def check_readable(path: Path) -> None:
     """Raises ModelError when there is no file with something in it at `path`."""
     try:
+        if path.is_dir():
+            raise ModelError(f"{path} is a directory, not an ONNX file")
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path} is not a regular file")
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
         raise ModelError(f"there is no model at {path}") from None
-    except IsADirectoryError:
-        raise ModelError(f"{path} is a directory, not an ONNX file") from None
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
     if empty:
@@ -81,22 +82,31 @@ def check_readable(path: Path) -> None:
 
 def _create(path: Path, options: Any, device: str) -> Any:
     """An InferenceSession whose first provider is the device's own."""
-    wanted = PROVIDERS[device][0]
-    if wanted not in ort.get_available_providers():
-        raise _device_error(device, f"this build of ONNX Runtime ({ort.__version__}) is without {TITLES[device]}")
-    if device != "cpu":
-        _preload_cuda()
+    if reason := _why_unavailable(device):
+        raise _device_error(device, reason)
     try:
         # Without enable_fallback=0 a failing device is announced on stdout and replaced by the CPU.
         session = ort.InferenceSession(path, options, providers=PROVIDERS[device], enable_fallback=0)
-    except (RuntimeError, ValueError) as error:
-        # ONNX Runtime's complaints about a model are bare Exceptions; these two types come from the providers.
-        raise _device_error(device, _why_not_loaded(wanted) or error_text(error)) from None
-    except Exception as error:
-        raise _model_error(path, error) from None
-    if wanted not in session.get_providers():
-        raise _device_error(device, _why_not_loaded(wanted) or "ONNX Runtime fell back to the CPU without a reason")
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        if device == "cpu":
+            raise _model_error(path, error) from None
+        _create(path, options, "cpu")  # a model that is at fault itself fails here too, and says so
+        raise _device_error(device, error_text(error)) from None
+    if PROVIDERS[device][0] not in session.get_providers():
+        raise _device_error(device, "ONNX Runtime fell back to the CPU without a reason")
     return session
+
+
+def _why_unavailable(device: str) -> str | None:
+    """Why ONNX Runtime cannot use the device, None where nothing is known to stand against it."""
+    available = ort.get_available_providers()
+    for provider in PROVIDERS[device]:
+        if provider not in available:
+            return f"this build of ONNX Runtime ({ort.__version__}) is without {provider}"
+    if device == "cpu":
+        return None
+    _preload_cuda()
+    return next(filter(None, map(_loader_error, PROVIDERS[device][:-1])), None)
 
 
 def _device_error(device: str, reason: str) -> DeviceError:
@@ -108,11 +118,11 @@ def _device_error(device: str, reason: str) -> DeviceError:
 
 def _preload_cuda() -> None:
     """Loads the CUDA libraries that came as wheels, which the system's loader does not find by itself."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; the reason is worked out below
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
         ort.preload_dlls()
 
 
-def _why_not_loaded(provider: str) -> str | None:
+def _loader_error(provider: str) -> str | None:
     """The dynamic loader's own words on why a provider's library cannot be loaded, None where it can be."""
     if not sys.platform.startswith("linux"):
         return None
@@ -129,7 +139,7 @@ def _why_not_loaded(provider: str) -> str | None:
 def _model_error(path: Path, error: Exception) -> ModelError:
     """ONNX Runtime's complaint about a model, in words that say what to do."""
     text = error_text(error)
-    if "rotobuf" in text:
+    if "rotobuf" in text:  # Protobuf, or INVALID_PROTOBUF
         return ModelError(f"{path} is not an ONNX file, or it is damaged")
     if found := re.search(r"Opset (\d+) is under development.*?(?:till opset (\d+)|$)", str(error), re.DOTALL):
         newest = f" (the newest it knows is {found[2]})" if found[2] else ""
@@ -148,6 +158,14 @@ def _model_error(path: Path, error: Exception) -> ModelError:
             help="keep the side file that the export wrote beside the model",
         )
     return ModelError(f"cannot load {path}: {text}")
+
+
+def run_error(error: Exception) -> InputError | RunError:
+    """What ONNX Runtime says when a run fails: nearly always that a size inside the network does not come out."""
+    text = error_text(error)
+    if isinstance(error, MemoryError) or re.search(r"allocate memory|bad_alloc|out of memory|CUDA failure|CUDNN", text):
+        return RunError(f"the model could not be run: {text}")
+    return InputError(f"the model cannot compute on this input: {text}")
 
 
 def error_text(error: Exception) -> str:

@@ -37,3 +37,11 @@ class InputError(UserError):
 
 class AddressError(UserError):
     """A host or port that the server cannot listen on."""
+
+
+class RunError(UserError):
+    """The model could not be run for want of memory, or because the device failed: no fault of the input."""
+
+
+class OutputError(UserError):
+    """A file that results cannot be written to."""

@@ -15,6 +15,8 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 MODES = {1: "L", 3: "RGB"}
+# Pillow knows more formats; some of them (EPS) start another program to be drawn, and few were ever fed to a network.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def read_image(path: Path, contract: ImagePreprocess) -> np.ndarray:
@@ -47,11 +49,16 @@ def _decode(path: Path, mode: str) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow only warns of an image of 90 to 180 million pixels; over that it refuses by itself.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 image.load()
+                if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+                    raise ValueError("its pixels have 32 bits and no known range")
                 return _to_mode(ImageOps.exif_transpose(image), mode)
     except UnidentifiedImageError:
-        raise InputError(f"{path} is no image") from None
+        known = ", ".join(FORMATS)
+        raise InputError(
+            f"{path} is no image", help=f"the formats read are {known}; .npy and .npz hold arrays"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{path} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from None
     except FileNotFoundError:
@@ -63,8 +70,6 @@ def _decode(path: Path, mode: str) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of an unknown range")
     if image.mode.startswith("I"):
         image = _eight_bits(image)
     if image.has_transparency_data:
@@ -75,8 +80,5 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16-bit pixels (modes I;16 and I) as one of 8 bits; Pillow's own conversion would clip it."""
-    pixels = np.asarray(image)
-    if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
-        raise ValueError("its pixels have more than 16 bits")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+    """A grey image of 16-bit pixels (mode I;16, or I in older Pillows) as one of 8 bits; Pillow would clip them."""
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -6,15 +6,17 @@ ONNX stores metadata as text by key. Every key is optional:
 ``netspec.spec``         the YAML text of the network
 ``netspec.args``         a JSON object: the arguments that the network was built with
 ``netspec.labels``       a JSON list: the names of the classes, in the order of the output's columns
-``netspec.preprocess``   a JSON object by input: ``{"image": {"channels": 1 or 3, "size": [height, width] or null,
-                         "resize": "bilinear", "nearest" or "bicubic", "scale": s, "mean": […], "std": […]}}``
-``netspec.postprocess``  a JSON object by output: ``"softmax"`` for class scores, ``"none"`` for values as they come
+``netspec.preprocess``   a JSON object: by the name of an input, ``{"channels": 1 or 3, "size": [height, width] or
+                         null, "resize": "bilinear", "nearest" or "bicubic", "scale": s, "mean": […], "std": […]}``
+``netspec.postprocess``  a JSON object: by the name of an output, ``"softmax"`` for class scores, ``"none"`` for values
+                         that are meant as they come
 =======================  ==============================================================================================
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NoReturn, cast, get_args
 
 import numpy as np
@@ -58,20 +60,29 @@ class Metadata:
     postprocess: Mapping[str, Postprocess] = field(default_factory=dict)
 
 
-def read_metadata(stored: Mapping[str, str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Metadata:
-    """Reads the metadata of a model with these inputs and outputs.
+class _Broken(Exception):
+    """What is wrong with a value, without the file that holds it."""
+
+
+def read_metadata(
+    path: Path, stored: Mapping[str, str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Metadata:
+    """Reads what is stored in the model at `path`, which has these inputs and outputs.
 
     Raises:
         ModelError: a value is not what its key promises, or does not fit the model; the message names the key.
     """
-    labels = _labels(stored)
-    return Metadata(
-        spec=stored.get("netspec.spec"),
-        args=_json_object(stored, "netspec.args"),
-        labels=labels,
-        preprocess=_preprocess(stored, inputs),
-        postprocess=_postprocess(stored, outputs, labels),
-    )
+    try:
+        labels = _labels(stored)
+        return Metadata(
+            spec=stored.get("netspec.spec"),
+            args=_json_object(stored, "netspec.args"),
+            labels=labels,
+            preprocess=_preprocess(stored, inputs),
+            postprocess=_postprocess(stored, outputs, labels),
+        )
+    except _Broken as broken:
+        raise ModelError(f"{path}: the metadata {broken}", help="export the model again") from None
 
 
 def _labels(stored: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -102,7 +113,7 @@ def _preprocess(stored: Mapping[str, str], inputs: Sequence[TensorSpec]) -> dict
 def _image_preprocess(where: str, value: Mapping[str, Any]) -> ImagePreprocess:
     known = {"channels", "size", "resize", "scale", "mean", "std"}
     if unknown := sorted(set(value) - known):
-        _broken(where, f"has the unknown field '{unknown[0]}'")
+        _broken(where, f"has the unknown field '{unknown[0]}'; a newer netspec may have written it")
     channels = value.get("channels")
     if type(channels) is not int or channels not in (1, 3):
         _broken(where, "has channels other than 1 or 3")
@@ -189,4 +200,4 @@ def _is_number(value: object) -> bool:
 
 
 def _broken(key: str, complaint: str) -> NoReturn:
-    raise ModelError(f"the model's metadata {key} {complaint}", help="export the model again")
+    raise _Broken(f"{key} {complaint}")

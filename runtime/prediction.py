@@ -1,6 +1,7 @@
 """What a model says about samples: for each row its classes with probabilities, or the outputs as they are."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,32 +30,29 @@ class Prediction:
     Attributes:
         file: where the row came from.
         row: its number in that file, from 0.
+        rows: how many rows the file has.
         top: the likeliest classes, the likeliest first; None where the model is no classifier.
         outputs: the row of every output by name, without the batch dimension.
     """
 
     file: Path
     row: int
+    rows: int
     top: tuple[Candidate, ...] | None
     outputs: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Rows of one file that wait to be run."""
+class _Row:
+    """One row of a file, without the batch dimension."""
 
     file: Path
-    first: int
+    number: int
+    of: int
     feeds: Feeds
 
-    @property
-    def count(self) -> int:
-        return len(next(iter(self.feeds.values())))
-
-    def split(self, size: int) -> Iterator["_Rows"]:
-        for start in range(0, self.count, size):
-            part = {name: array[start : start + size] for name, array in self.feeds.items()}
-            yield _Rows(self.file, self.first + start, part)
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [array.shape for array in self.feeds.values()]
 
 
 def predict(
@@ -64,7 +62,7 @@ def predict(
 
     Args:
         session: the model.
-        files: images, ``.npy`` and ``.npz`` files.
+        files: images, ``.npy`` and ``.npz`` files; each is read when its turn comes.
         top: how many classes to give for each row.
         batch_size: how many rows to run at once; None for the model's own batch size, or 32 where any will do. Rows of
             different shapes are never run together.
@@ -72,18 +70,19 @@ def predict(
     Raises:
         InputError: a file cannot be read or does not fit the model, or the model's batch size is another.
     """
+    if not session.inputs:
+        raise InputError(f"{session.path} takes no input, so there is nothing to predict from files")
     fixed = _fixed_batch(session)
     if fixed is not None and batch_size not in (None, fixed):
         raise InputError(f"the model runs exactly {fixed} rows at a time, not {batch_size}")
-    size = batch_size or fixed or DEFAULT_BATCH
-    for batch in _batches(session, files, size):
-        yield _run(session, batch, top)
+    for batch in _batches(_rows(session, files), batch_size or fixed or DEFAULT_BATCH):
+        yield _run(session, batch, fixed or len(batch), top)
 
 
 def classifier_output(session: Session) -> str | None:
     """The output whose columns are classes, None where there is none.
 
-    It has shape [batch, classes] and either gives scores (``softmax``), or probabilities (``none``) to labels.
+    It has shape [batch, classes] and gives either scores (``softmax``), or probabilities (``none``) for the labels.
     """
     metadata = session.metadata
     for spec in session.outputs:
@@ -95,71 +94,68 @@ def classifier_output(session: Session) -> str | None:
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """The probabilities of scores [batch, classes], each row summing to 1."""
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    """The probabilities of scores [batch, classes], each row summing to 1; NaN where a score is infinite or NaN."""
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _fixed_batch(session: Session) -> int | None:
     """The only number of rows that the model takes, None where it takes any."""
-    for spec in session.inputs:
-        if spec.shape and isinstance(spec.shape[0], int):
-            return spec.shape[0]
-    return None
+    return next((spec.shape[0] for spec in session.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
 
 
-def _batches(session: Session, files: Iterable[Path], size: int) -> Iterator[list[_Rows]]:
-    """The rows of the files in order, in groups of at most `size` rows of equal shapes."""
-    waiting: list[_Rows] = []
-    count = 0
+def _rows(session: Session, files: Iterable[Path]) -> Iterator[_Row]:
     for file in files:
-        samples = _Rows(file, 0, read_samples(file, session))
-        if waiting and _row_shapes(waiting[0]) != _row_shapes(samples):
-            yield waiting
-            waiting, count = [], 0
-        # The first part fills up the group that waits, so that single images are run together.
-        start = 0
-        while start < samples.count:
-            part = next(_Rows(file, start, {n: a[start:] for n, a in samples.feeds.items()}).split(size - count))
-            waiting.append(part)
-            count += part.count
-            start += part.count
-            if count == size:
-                yield waiting
-                waiting, count = [], 0
-    if waiting:
-        yield waiting
+        feeds = read_samples(file, session)
+        count = len(feeds[session.inputs[0].name])
+        for number in range(count):
+            yield _Row(file, number, count, {name: array[number] for name, array in feeds.items()})
 
 
-def _row_shapes(rows: _Rows) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape[1:] for name, array in rows.feeds.items()}
+def _batches(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
+    """The rows in order, in groups of at most `size` neighbours of equal shapes."""
+    for _, alike in itertools.groupby(rows, key=_Row.shapes):
+        while batch := list(itertools.islice(alike, size)):
+            yield batch
 
 
-def _run(session: Session, batch: list[_Rows], top: int) -> list[Prediction]:
-    feeds = {spec.name: np.concatenate([rows.feeds[spec.name] for rows in batch]) for spec in session.inputs}
-    outputs = session.run(feeds)
-    count = sum(rows.count for rows in batch)
-    for name, array in outputs.items():
-        if array.ndim == 0 or len(array) != count:
-            raise InputError(f"the output '{name}' has shape {list(array.shape)}, which is not one row for each of {count}")
-    candidates = _candidates(session, outputs, top)
-    places = [(rows.file, rows.first + number) for rows in batch for number in range(rows.count)]
+def _run(session: Session, batch: list[_Row], size: int, top: int) -> list[Prediction]:
+    """Runs a batch; a model of a fixed batch size gets the last row again until there are `size`."""
+    filled = batch + batch[-1:] * (size - len(batch))
+    feeds = {spec.name: np.stack([row.feeds[spec.name] for row in filled]) for spec in session.inputs}
+    by_row = {name: _split(name, array, size) for name, array in session.run(feeds).items()}
+    classifier = classifier_output(session)
     return [
-        Prediction(file, row, candidates[i] if candidates else None, {name: a[i] for name, a in outputs.items()})
-        for i, (file, row) in enumerate(places)
+        Prediction(
+            file=row.file,
+            row=row.number,
+            rows=row.of,
+            top=_candidates(session, row, classifier, by_row[classifier][i], top) if classifier else None,
+            outputs={name: arrays[i] for name, arrays in by_row.items()},
+        )
+        for i, row in enumerate(batch)
     ]
 
 
-def _candidates(session: Session, outputs: dict[str, np.ndarray], top: int) -> list[tuple[Candidate, ...]] | None:
-    name = classifier_output(session)
-    if name is None:
-        return None
-    probabilities = outputs[name]
-    if session.metadata.postprocess[name] == "softmax":
-        probabilities = softmax(probabilities)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+def _split(name: str, array: np.ndarray, count: int) -> Sequence[np.ndarray]:
+    """An output by row; with one row, an output that has no batch dimension belongs to it whole."""
+    if array.ndim and len(array) == count:
+        return list(array)
+    if count == 1:
+        return [array]
+    raise InputError(
+        f"the output '{name}' has shape {list(array.shape)}, which are not {count} rows",
+        help="run one row at a time: --batch-size 1",
+    )
+
+
+def _candidates(session: Session, row: _Row, output: str, values: np.ndarray, top: int) -> tuple[Candidate, ...]:
+    """The `top` likeliest classes by the values [classes] of a classifier's output for one row."""
+    values = values.astype(np.float64)
+    probabilities = softmax(values) if session.metadata.postprocess[output] == "softmax" else values
+    if not np.isfinite(probabilities).all():
+        raise InputError(f"{row.file}: for row {row.number} the model answers with NaN or infinity")
+    best = np.argsort(-probabilities, kind="stable")[:top]
     labels = session.metadata.labels
-    return [
-        tuple(Candidate(labels[i] if labels else str(i), int(i), float(row[i])) for i in order)
-        for row, order in zip(probabilities, best, strict=True)
-    ]
+    return tuple(Candidate(labels[i] if labels else str(i), int(i), float(probabilities[i])) for i in best)

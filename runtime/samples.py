@@ -1,7 +1,8 @@
 """Files as input for a model: images through its preprocessing, ``.npy`` and ``.npz`` arrays as they are."""
 
+import contextlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ def read_samples(path: Path, session: Session) -> Feeds:
     else:
         feeds = _feeds_of_image(path, session)
     feeds = {spec.name: _fitted(path, feeds[spec.name], spec) for spec in session.inputs}
+    if any(len(array) == 0 for array in feeds.values()):
+        raise InputError(f"{path} holds no rows")
     if len({len(array) for array in feeds.values()}) > 1:
         sizes = ", ".join(f"{len(array)} for '{name}'" for name, array in feeds.items())
         raise InputError(f"{path}: the inputs have different numbers of rows: {sizes}")
@@ -49,14 +52,19 @@ def _feeds_of_image(path: Path, session: Session) -> Feeds:
 
 def _feeds_of_archive(path: Path, inputs: Sequence[TensorSpec]) -> Feeds:
     """The arrays of a ``.npz`` by input: found by name, or the only array for the only input."""
-    arrays = _load_archive(path)
-    if len(inputs) == 1 and len(arrays) == 1:
-        return {inputs[0].name: array for array in arrays.values()}
-    for spec in inputs:
-        if spec.name not in arrays:
-            held = ", ".join(f"'{name}'" for name in arrays) or "nothing"
-            raise InputError(f"{path} has no array for the input '{spec.name}'; it holds {held}")
-    return arrays
+    with _reading(path, "NumPy archive"), zipfile.ZipFile(path) as archive:
+        members = {member.removesuffix(".npy"): member for member in archive.namelist()}
+        if len(inputs) == 1 and len(members) == 1:
+            members = {inputs[0].name: next(iter(members.values()))}
+        for spec in inputs:
+            if spec.name not in members:
+                held = ", ".join(f"'{name}'" for name in members) or "nothing"
+                raise InputError(f"{path} has no array for the input '{spec.name}'; it holds {held}")
+        feeds = {}
+        for spec in inputs:
+            with archive.open(members[spec.name]) as file:
+                feeds[spec.name] = np.lib.format.read_array(file, allow_pickle=False)
+        return feeds
 
 
 def _only_input(path: Path, inputs: Sequence[TensorSpec]) -> TensorSpec:
@@ -70,32 +78,26 @@ def _only_input(path: Path, inputs: Sequence[TensorSpec]) -> TensorSpec:
 
 
 def _load_array(path: Path) -> np.ndarray:
+    with _reading(path, "NumPy array"), path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Turns whatever goes wrong while a file is read into an InputError."""
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _load_archive(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    # AttributeError: np.load gives a bare array for a .npy file under the name of a .npz
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"there is no file {path}")
-    if isinstance(error, MemoryError):
-        return InputError(f"cannot read {path}: it holds more than fits into memory")
-    if "allow_pickle" in str(error) or "pickled" in str(error):
-        return InputError(f"{path} holds Python objects, which are never loaded; save plain numbers")
-    kind = "NumPy archive" if path.suffix.lower() == ".npz" else "NumPy array"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged or something else"
-    return InputError(f"cannot read {path} as a {kind}: {reason}")
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except MemoryError:
+        raise InputError(f"cannot read {path}: it says that it holds more than fits into memory") from None
+    except Exception as error:  # damaged headers and archives make NumPy and zipfile fail in many ways
+        if "allow_pickle" in str(error):
+            raise InputError(f"{path} holds Python objects, which are never loaded", help="save numbers") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged or something else"
+        raise InputError(f"cannot read {path} as a {kind}: {reason}") from None
 
 
 def _fitted(path: Path, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
@@ -120,10 +122,7 @@ def _converted(path: Path, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
         raise InputError(f"{path} holds NaN or infinity")
     with np.errstate(over="ignore"):  # what overflows is found by looking at the result
         converted = array.astype(spec.dtype, copy=False)
-    if spec.dtype.kind == "f":
-        fits = bool(np.isfinite(converted).all())
-    else:
-        fits = bool((converted == array).all())
-    if not fits:
+    intact = np.isfinite(converted) if spec.dtype.kind == "f" else converted == array
+    if not intact.all():
         raise InputError(f"{path} holds numbers too large for the input '{spec.name}', which is {spec}")
     return converted

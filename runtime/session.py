@@ -34,7 +34,7 @@ class Session:
         self.inputs = tuple(_tensor_spec(self.path, argument) for argument in loaded.session.get_inputs())
         self.outputs = tuple(_tensor_spec(self.path, argument) for argument in loaded.session.get_outputs())
         stored = loaded.session.get_modelmeta().custom_metadata_map
-        self.metadata: Metadata = read_metadata(stored, self.inputs, self.outputs)
+        self.metadata: Metadata = read_metadata(self.path, stored, self.inputs, self.outputs)
         self._session = loaded.session
         self._output_names = [spec.name for spec in self.outputs]
 
@@ -50,6 +50,7 @@ class Session:
 
         Raises:
             InputError: a name, type or shape is wrong, or the model cannot compute on these values.
+            RunError: memory ran out, or the device failed.
         """
         if len(feeds) != len(self.inputs):
             raise self._wrong_feeds(feeds)
@@ -61,7 +62,7 @@ class Session:
         try:
             results = self._session.run(names, feeds)
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            raise InputError(f"the model cannot compute on this input: {engine.error_text(error)}") from None
+            raise engine.run_error(error) from None
         return dict(zip(names, results, strict=True))
 
     def _known_outputs(self, names: Sequence[str]) -> list[str]:

@@ -17,7 +17,9 @@ from netspec.recipe import Digits
 
 @click.command(epilog="Example: netspec data resnet --out digits --split test")
 @click.argument("spec")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write a folder a class into.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The folder to write a folder a class into."
+)
 @set_option
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", help="Default: test, the held-out part.")
 @click.option("--limit", type=click.IntRange(1), help="Write at most so many images.")

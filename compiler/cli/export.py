@@ -86,7 +86,8 @@ def _verify(network: Network, module: torch.nn.Module, path: Path, tolerance: fl
     for result in results:
         shapes = ", ".join(f"{name} {' × '.join(map(str, shape))}" for name, shape in result.shapes.items())
         click.echo(
-            f"  {shapes}: greatest difference {result.difference:.2e}, {result.relative:.1e} of the output's largest magnitude"
+            f"  {shapes}: greatest difference {result.difference:.2e}, "
+            f"{result.relative:.1e} of the output's largest magnitude"
         )
     if not agrees(results, tolerance):
         raise CompilerError(

@@ -32,7 +32,9 @@ INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
 
 @click.command(epilog="Example: netspec train resnet --out runs/resnet --epochs 5")
 @click.argument("spec")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder that the run leaves its files in.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The folder that the run leaves its files in."
+)
 @set_option
 @click.option("--epochs", type=click.IntRange(1), help="The same as --set train.epochs=….")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out where it stopped.")
@@ -129,7 +131,11 @@ def _prepare(out: Path, network: Network, settings: tuple[str, ...], resume: boo
 
 
 def _announce(console: Console, network: Network, run: Run, out: Path, resumed: bool) -> None:
-    where = f"from epoch {run.state.epoch + 1}, step {run.state.step + 1}" if resumed else f"for {run.recipe.numbers.epochs} epochs"
+    where = (
+        f"from epoch {run.state.epoch + 1}, step {run.state.step + 1}"
+        if resumed
+        else f"for {run.recipe.numbers.epochs} epochs"
+    )
     console.print(
         f"training {network.name} {where}: {network.parameters():,} parameters, {len(run.data.train):,} samples, "
         f"{len(run.data.test):,} held out, {run.device.type} → {out}"
@@ -197,7 +203,8 @@ class _Display:
         held_out = f", accuracy {metrics.test_accuracy:.2%}" if metrics.test_accuracy is not None else ""
         self.console.print(
             f"epoch {metrics.epoch + 1:>3}: loss {metrics.train_loss:.4f}{accuracy}; held out: loss "
-            f"{metrics.test_loss:.4f}{held_out}{' (best)' if is_best else ''}; {metrics.samples_per_second:,.0f} samples/s"
+            f"{metrics.test_loss:.4f}{held_out}{' (best)' if is_best else ''}; "
+            f"{metrics.samples_per_second:,.0f} samples/s"
         )
 
 

@@ -70,7 +70,6 @@ class GeluLowering(Lowering):
 
 @lowers(Silu)
 class SiluLowering(Lowering):
-
     @staticmethod
     def torch(op: Silu, inputs: tuple[TensorType, ...]) -> nn.Module:
         return nn.SiLU()

@@ -48,7 +48,7 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from netspec.diagnostics import did_you_mean  # only a mistyped command needs it  # noqa: PLC0415
+            from netspec.diagnostics import did_you_mean  # only a mistyped command needs it
 
             help = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"there is no command `{args[0]}`" + (f"; {help}" if help else ""), ctx) from error
@@ -56,7 +56,7 @@ class Commands(click.Group):
 
 def load_command(entry: EntryPoint) -> click.Command:
     """Imports a command; what it needs and is not installed is told with the extra that brings it."""
-    gc.disable()  # imports make objects that stay; looking for cycles among them takes a sixth of a short command's time
+    gc.disable()  # imports make objects that stay; looking for cycles among them takes long
     try:
         command = entry.load()
     except ModuleNotFoundError as error:

@@ -43,7 +43,9 @@ def _print_table(summary: dict[str, Any]) -> None:
         table.add_row(*row)
     console = Console(highlight=False)
     if not console.is_terminal:  # a pipe has no width: nothing is cut off
-        console = Console(highlight=False, width=max(80, *(sum(len(cell) + 3 for cell in row) for row in rows(summary))))
+        console = Console(
+            highlight=False, width=max(80, *(sum(len(cell) + 3 for cell in row) for row in rows(summary)))
+        )
     console.print(table)
     console.print()
     for name, value in totals(summary):

@@ -53,5 +53,6 @@ def _show_text(checked: Checked) -> None:
         click.echo(f"{checked.file}: {found}")
     else:
         layers = sum(1 for _ in checked.network.layers())
-        more = f", {found}" if found else ""
+        more = "" if checked.network.as_written else ", `expect` not checked: arguments were changed"
+        more += f", {found}" if found else ""
         click.echo(f"{checked.file}: valid, {layers} layers, {checked.network.parameters():,} parameters{more}")

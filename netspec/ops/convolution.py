@@ -13,7 +13,8 @@ from netspec.tensor import ShapeError, TensorType, Weight, need_known, need_rank
 class Conv(Op):
     """Convolution (cross-correlation) over the spatial axes.
 
-    In: N × C × spatial (one to three axes). Out: N × channels × ⌊(size + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1.
+    In: N × C × spatial (one to three axes).
+    Out: N × channels × ⌊(size + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1.
     Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationship 14.
     """
 
@@ -56,7 +57,7 @@ class Conv(Op):
 
     def macs(self, inputs: tuple[TensorType, ...], output: TensorType) -> Dim:
         weight = self.weights(*inputs)["weight"]
-        return weight.count * dims.product(output.spatial)
+        return weight.size * dims.product(output.spatial)
 
     def window(self, *inputs: TensorType) -> Window:
         return self.geometry(inputs[0]).window()
@@ -70,7 +71,7 @@ class Conv(Op):
         kernel = "×".join(str(k) for k in shape.kernel)
         fan_in = f"{kernel}×{incoming}" if self.groups == 1 else f"{kernel}×({incoming}/{self.groups})"
         bias = f" + {self.channels}" if self.bias else ""
-        total = sum(weight.count for weight in self.weights(x).values())
+        total = sum(weight.size for weight in self.weights(x).values())
         yield Line("parameters", f"{fan_in}×{self.channels}{bias}", f"{total:,}")
         places = "×".join(str(size) for size in output.spatial)
         macs = self.macs(inputs, output)

@@ -41,11 +41,11 @@ class Linear(Op):
 
     def macs(self, inputs: tuple[TensorType, ...], output: TensorType) -> Dim:
         weight = self.weights(*inputs)["weight"]
-        return weight.count * dims.product(output.shape[1:-1])
+        return weight.size * dims.product(output.shape[1:-1])
 
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         incoming = inputs[0].shape[-1]
-        total = sum(weight.count for weight in self.weights(*inputs).values())
+        total = sum(weight.size for weight in self.weights(*inputs).values())
         bias = f" + {self.features}" if self.bias else ""
         yield Line("parameters", f"{incoming}×{self.features}{bias}", f"{total:,}")
         places = "".join(f" × {size}" for size in output.shape[1:-1])

@@ -23,8 +23,9 @@ class Add(Op):
         first = inputs[0]
         for other in inputs[1:]:
             if other.shape != first.shape and not _may_agree(first, other):
+                shapes = f"{write_shape(first.shape)} and {write_shape(other.shape)}"
                 raise ShapeError(
-                    f"tensors of different shapes can't be added: {write_shape(first.shape)} and {write_shape(other.shape)}",
+                    f"tensors of different shapes can't be added: {shapes}",
                     help=_projection(first, other),
                 )
         return first
@@ -76,9 +77,7 @@ class Concat(Op):
 
 def _may_agree(a: TensorType, b: TensorType) -> bool:
     """Whether shapes that are written differently could be equal at some size of the free dimensions."""
-    return a.rank == b.rank and all(
-        x == y or not isinstance(x - y, int) for x, y in zip(a.shape, b.shape, strict=True)
-    )
+    return a.rank == b.rank and all(x == y or not isinstance(x - y, int) for x, y in zip(a.shape, b.shape, strict=True))
 
 
 def _projection(a: TensorType, b: TensorType) -> str:

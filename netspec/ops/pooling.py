@@ -22,7 +22,9 @@ class Pooling(Op):
 
     def geometry(self, x: TensorType) -> Geometry:
         """Kernel, stride and padding for each axis of this input."""
-        shape = geometry(x, self.kernel, self.kernel if self.stride is None else self.stride, self.padding, 1, self.ceil)
+        shape = geometry(
+            x, self.kernel, self.kernel if self.stride is None else self.stride, self.padding, 1, self.ceil
+        )
         for kernel, (before, _) in zip(shape.kernel, shape.padding, strict=True):
             if 2 * before > kernel:
                 raise ShapeError(
@@ -61,7 +63,8 @@ class AvgPool(Pooling):
 class GlobalAvgPool(Op):
     """The mean of each channel's whole map.
 
-    In: N × C × spatial. Out: N × C × 1 for each spatial axis. Source: Lin et al. 2013, "Network In Network", section 3.2.
+    In: N × C × spatial. Out: N × C × 1 for each spatial axis.
+    Source: Lin et al. 2013, "Network In Network", section 3.2.
     """
 
     kind: ClassVar[str] = "global_avgpool"

@@ -62,7 +62,12 @@ class Geometry:
         """`⌊(28 + 2·2 − 5)/1⌋ + 1 = 28` for each axis; one line where the axes are alike."""
         lines: dict[str, list[str]] = {}
         for axis, name in enumerate(AXES[len(self.kernel)]):
-            size, kernel, stride, dilation = self.spatial[axis], self.kernel[axis], self.stride[axis], self.dilation[axis]
+            size, kernel, stride, dilation = (
+                self.spatial[axis],
+                self.kernel[axis],
+                self.stride[axis],
+                self.dilation[axis],
+            )
             before, after = self.padding[axis]
             shown = str(size) if isinstance(size, int) or str(size).isidentifier() else f"({size})"
             padding = "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"

@@ -1,0 +1,19 @@
+"""The options that every command which runs a model has."""
+
+import click
+
+from runtime.engine import DEVICES
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="Where the model runs; auto is CUDA where it works, else the CPU.",
+)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPU threads inside one operator.  [default: one per core]",
+)

@@ -1,0 +1,61 @@
+"""Raw outputs in a ``.npz`` file, written whole or not at all."""
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from runtime.errors import OutputError
+from runtime.prediction import Prediction
+
+
+def check_place(path: Path) -> None:
+    """Raises OutputError when no file can be written at `path`, so that no work is done in vain."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a .npz file in it")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: the directory {path.parent} is read-only")
+
+
+def write_outputs(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Writes every output as one array [rows, …] under the output's name.
+
+    Raises:
+        OutputError: the rows of an output differ in shape, or the file cannot be written.
+    """
+    arrays = {name: _stack(path, name, predictions) for name in predictions[0].outputs}
+    # numpy.savez takes the names as keyword arguments, among which `file` would be its own.
+    with _replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _stack(path: Path, name: str, predictions: Sequence[Prediction]) -> np.ndarray:
+    rows = [prediction.outputs[name] for prediction in predictions]
+    if len(shapes := {row.shape for row in rows}) > 1:
+        first, second = sorted(shapes)[:2]
+        raise OutputError(
+            f"cannot write {path}: the rows of '{name}' differ in shape: {list(first)} and {list(second)}",
+            help="predict files of equal sizes together",
+        )
+    stacked = np.stack(rows)
+    return stacked.astype(str) if stacked.dtype.hasobject else stacked
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place when all went well."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)

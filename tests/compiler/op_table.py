@@ -1,0 +1,75 @@
+"""One row or a few for each op: a layer as it is written in a spec, and the shapes that it reads.
+
+Every generic test of `test_ops.py` runs on every row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+IMAGE = "[N, 4, H, W]"
+SEQUENCE = "[N, 4, L]"
+VOLUME = "[N, 4, D, H, W]"
+VECTOR = "[N, 12]"
+
+
+class Row(NamedTuple):
+    """`layer` reads inputs called `x`, or `a`, `b` and `c`."""
+
+    layer: str
+    inputs: dict[str, str]
+
+    @property
+    def id(self) -> str:
+        return f"{self.layer} of {' '.join(self.inputs.values())}".replace("[", "").replace("]", "")
+
+
+def on(shape: str, *layers: str) -> list[Row]:
+    return [Row(layer, {"x": shape}) for layer in layers]
+
+
+ROWS = [
+    *on(
+        IMAGE,
+        "{conv: 8, kernel: 3}",
+        "{conv: 8, kernel: 5, stride: 2, padding: 2}",
+        "{conv: 6, kernel: [3, 1], stride: [2, 1], padding: [1, 0], bias: false}",
+        "{conv: 8, kernel: 3, padding: same, dilation: 2}",
+        "{conv: 8, kernel: 4, padding: same}",
+        "{conv: 8, kernel: 3, groups: 4}",
+        "{conv: 4, kernel: 1, groups: 2, bias: false}",
+    ),
+    *on(SEQUENCE, "{conv: 6, kernel: 3, dilation: 3, padding: 3}"),
+    *on(VOLUME, "{conv: 3, kernel: 3, padding: 1, stride: 2}"),
+    *on(
+        IMAGE,
+        "{maxpool: 2}",
+        "{maxpool: 3, stride: 2, padding: 1}",
+        "{maxpool: 3, stride: 2, ceil: true}",
+        "{maxpool: [2, 3], stride: [1, 2]}",
+        "{avgpool: 2}",
+        "{avgpool: 3, stride: 2, padding: 1}",
+        "{avgpool: 3, stride: 2, padding: 1, count_padding: false}",
+        "{avgpool: 3, stride: 2, ceil: true}",
+        "global_avgpool",
+        "flatten",
+    ),
+    *on(SEQUENCE, "{maxpool: 2}", "{avgpool: 3, stride: 1}", "global_avgpool"),
+    *on(VOLUME, "{maxpool: 2}", "{avgpool: 2}", "global_avgpool"),
+    *on(VECTOR, "{linear: 5}", "{linear: 5, bias: false}"),
+    *on("[N, T, 12]", "{linear: 5}", "{linear: 5, bias: false}"),
+    *on(IMAGE, "batchnorm", "{batchnorm: 1e-3, momentum: 0.2}", "{batchnorm: 1e-5, affine: false}"),
+    *on(VECTOR, "batchnorm"),
+    *on(SEQUENCE, "batchnorm"),
+    *on(VOLUME, "batchnorm"),
+    *on(
+        IMAGE, "relu", "leaky_relu", "{leaky_relu: 0.2}", "sigmoid", "tanh", "gelu", "silu", "softmax", "{softmax: -1}"
+    ),
+    *on(VECTOR, "relu", "softmax"),
+    *on(IMAGE, "dropout", "{dropout: 0.2}", "identity"),
+    Row("{add: [a, b]}", {"a": IMAGE, "b": IMAGE}),
+    Row("{add: [a, b, c]}", {"a": VECTOR, "b": VECTOR, "c": VECTOR}),
+    Row("{add: [a, a]}", {"a": VECTOR}),
+    Row("{concat: [a, b]}", {"a": IMAGE, "b": "[N, 3, H, W]"}),
+    Row("{concat: [a, b, c], axis: 2}", {"a": SEQUENCE, "b": SEQUENCE, "c": SEQUENCE}),
+]

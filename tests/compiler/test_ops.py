@@ -1,0 +1,124 @@
+"""What holds of every op: the checks, PyTorch and ONNX Runtime agree on shapes, weights, costs and results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from op_table import ROWS, Row
+from torch.utils.flop_counter import FlopCounterMode
+
+from compiler.export import export
+from compiler.module import build
+from netspec import Network
+from netspec.dims import evaluate
+from netspec.loading import check_source
+from netspec.ops.base import discover
+from netspec.source import Source
+
+SIZES = {"H": 11, "W": 9, "D": 8, "L": 13, "T": 5}
+OTHER_SIZES = {"H": 14, "W": 17, "D": 9, "L": 18, "T": 3}
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
+
+
+def network_of(row: Row) -> Network:
+    inputs = []
+    for name, shape in row.inputs.items():
+        sizes = ", ".join(f"{symbol}: {size}" for symbol, size in SIZES.items() if f"{symbol}" in shape)
+        inputs.append(f"  {name}: {{shape: {shape}, sizes: {{{sizes}}}}}")
+    text = "\n".join(["netspec: 1", "inputs:", *inputs, "net:", f"  layer: {row.layer}"])
+    checked = check_source(Source("row.yaml", text))
+    assert checked.network is not None, [d.message for d in checked.diagnostics]
+    return checked.network
+
+
+def inputs_of(network: Network, batch: int, sizes: dict[str, int]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(batch)
+    tensors = {}
+    for name in network.inputs:
+        shape = [evaluate(dim, sizes | {"N": batch}) for dim in network.layer(name)["output"].shape]
+        tensors[name] = torch.randn(shape, generator=generator)
+    return tensors
+
+
+def with_lively_weights(network: Network) -> torch.nn.Module:
+    """The module in evaluation mode with every weight and buffer drawn, so that none is hidden by a zero or a one."""
+    module = build(network).eval()
+    generator = torch.Generator().manual_seed(0)
+    for key, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            drawn = torch.randn(tensor.shape, generator=generator)
+            tensor.copy_(drawn.abs() + 0.5 if key.endswith("running_var") else drawn)
+    return module
+
+
+def test_every_op_has_a_row() -> None:
+    text = " ".join(row.layer for row in ROWS)
+    assert [kind for kind in discover() if kind not in text] == []
+
+
+@every_row
+@pytest.mark.parametrize(("batch", "sizes"), [(1, SIZES), (3, OTHER_SIZES)], ids=["one", "three"])
+def test_the_inferred_shape_and_result_are_those_of_pytorch_and_onnx_runtime(
+    row: Row, batch: int, sizes: dict[str, int], tmp_path: Path
+) -> None:
+    network = network_of(row)
+    module = with_lively_weights(network)
+    tensors = inputs_of(network, batch, sizes)
+    with torch.inference_mode():
+        expected = module(*tensors.values())
+    inferred = tuple(evaluate(dim, sizes | {"N": batch}) for dim in network.layer("layer")["output"].shape)
+    assert inferred == tuple(expected.shape)
+    export(network, module, tmp_path / "layer.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "layer.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["layer"], {name: tensor.numpy() for name, tensor in tensors.items()})
+    assert found.shape == inferred
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5 * max(1.0, float(expected.abs().max())))
+
+
+@every_row
+def test_the_inferred_weights_are_the_state_dict(row: Row) -> None:
+    network = network_of(row)
+    module = build(network)
+    inferred = [(key, weight.shape) for key, weight in network.state_dict()]
+    assert inferred == [(key, tuple(tensor.shape)) for key, tensor in module.state_dict().items()]
+    trained = {key for key, weight in network.state_dict() if weight.kind == "parameter"}
+    assert trained == {key for key, _ in module.named_parameters()}
+    assert network.parameters() == sum(parameter.numel() for parameter in module.parameters())
+
+
+@every_row
+def test_macs_are_half_of_the_operations_that_pytorch_counts(row: Row) -> None:
+    network = network_of(row)
+    module = build(network).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        module(*inputs_of(network, 1, SIZES).values())
+    assert network.macs() == counter.get_total_flops() / 2
+
+
+@every_row
+def test_gradients_are_those_of_plain_calls_without_work_in_place(row: Row) -> None:
+    """Layers after the op may write over its result; the gradients must not notice."""
+    followed = row.layer
+    shapes = dict(row.inputs)
+    text = ["netspec: 1", "inputs:"]
+    text += [f"  {name}: {{shape: {shape}}}" for name, shape in shapes.items()]
+    text += ["net:", f"  layer: {followed}", "  act: leaky_relu"]
+    checked = check_source(Source("row.yaml", "\n".join(text)))
+    assert checked.network is not None
+    torch.manual_seed(0)
+    module = build(checked.network, seed=1).double()
+    plain = build(checked.network, seed=1).double()
+    plain.act.inplace = False
+    gradients = []
+    for candidate in (module, plain):
+        tensors = {n: t.double().requires_grad_() for n, t in inputs_of(checked.network, 2, SIZES).items()}
+        torch.manual_seed(3)
+        candidate(*tensors.values()).square().sum().backward()
+        gradients.append([tensor.grad for tensor in tensors.values()] + [p.grad for p in candidate.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)

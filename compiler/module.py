@@ -91,7 +91,8 @@ def _leaf(network: Network, path: str) -> nn.Module:
     except LookupError as error:
         raise CompilerError(str(error), "the package that brings the op brings it, group `netspec.lowerings`") from None
     module = lowering.torch(op, inputs)
-    if lowering.works_in_place and _may_overwrite(network, layer["inputs"][0]):
+    first, *others = layer["inputs"]
+    if lowering.works_in_place and first not in others and _may_overwrite(network, first):
         module.inplace = True  # type: ignore[assignment]
     return module
 

@@ -16,7 +16,7 @@ FILTERS = {
 }
 MODES = {1: "L", 3: "RGB"}
 # Pillow knows more formats; some of them (EPS) start another program to be drawn, and few were ever fed to a network.
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def read_image(path: Path, contract: ImagePreprocess) -> np.ndarray:

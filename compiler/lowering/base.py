@@ -35,7 +35,7 @@ class Lowering:
     Attributes:
         overwritable: whether the op's backward pass does without its output, so that an activation that alone reads it
             may work in place.
-        works_in_place: whether the op can write over its input.
+        works_in_place: whether the op can write over its first input; its module then has the attribute `inplace`.
     """
 
     overwritable: ClassVar[bool] = False

@@ -10,10 +10,12 @@ from netspec.tensor import TensorType
 
 
 class SumOf(nn.Module):
-    """The sum of its inputs, all of one shape."""
+    """The sum of its inputs, all of one shape; `inplace` writes it over the first."""
+
+    inplace = False
 
     def forward(self, first: Tensor, second: Tensor, *others: Tensor) -> Tensor:
-        total = first + second
+        total = first.add_(second) if self.inplace else first + second
         for other in others:
             total = total + other
         return total
@@ -33,6 +35,7 @@ class ConcatOf(nn.Module):
 @lowers(Add)
 class AddLowering(Lowering):
     overwritable = True
+    works_in_place = True
 
     @staticmethod
     def torch(op: Add, inputs: tuple[TensorType, ...]) -> nn.Module:

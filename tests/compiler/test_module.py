@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import netspec
+from benchmarks.handwritten import DigitsResNet
 from compiler.module import build
 from netspec.loading import check_source
 from netspec.source import Source
@@ -30,44 +31,8 @@ def test_the_module_tree_is_the_tree_of_the_spec() -> None:
     ]  # fmt: skip
 
 
-class HandWritten(nn.Module):
-    """The digits' ResNet as one would write it."""
-
-    class Basic(nn.Module):
-        def __init__(self, incoming: int, width: int, stride: int) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(incoming, width, 3, stride, 1, bias=False)
-            self.bn1 = nn.BatchNorm2d(width)
-            self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-            self.bn2 = nn.BatchNorm2d(width)
-            if stride != 1 or incoming != width:
-                self.downsample = nn.Sequential(
-                    nn.Conv2d(incoming, width, 1, stride, bias=False), nn.BatchNorm2d(width)
-                )
-            else:
-                self.downsample = nn.Identity()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            out = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-            return torch.relu(out + self.downsample(x))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(self.Basic(16, 16, 1), self.Basic(16, 16, 1))
-        self.layer2 = nn.Sequential(self.Basic(16, 32, 2), self.Basic(32, 32, 1))
-        self.layer3 = nn.Sequential(self.Basic(32, 64, 2), self.Basic(64, 64, 1))
-        self.fc = nn.Linear(64, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return self.fc(x.mean((2, 3)))
-
-
 def test_it_has_the_keys_outputs_and_gradients_of_the_same_network_written_by_hand() -> None:
-    module, reference = build(netspec.load("resnet"), seed=3), HandWritten()
+    module, reference = build(netspec.load("resnet"), seed=3), DigitsResNet()
     assert sorted(module.state_dict()) == sorted(reference.state_dict())
     reference.load_state_dict(module.state_dict())
     x = torch.randn(4, 1, 11, 8)
@@ -136,6 +101,15 @@ def test_it_can_be_copied_and_compiled() -> None:
     explained = torch._dynamo.explain(module)(x)
     assert explained.graph_count == 1
     assert explained.graph_break_count == 0
+
+
+def test_a_sum_that_works_in_place_does_not_disturb_its_other_readers() -> None:
+    text = "netspec: 1\ninputs: {x: {shape: [N, 4]}}\nnet:\n  a: {linear: 4}\n  b: {linear: 4, from: x}\n"
+    module = build(network_of(text + "  twice: {add: [a, b, a]}\n  once: {add: [twice, b]}\n"))
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        a, b = module.a(x), module.b(x)
+    torch.testing.assert_close(module(x), 2 * a + 2 * b)
 
 
 def test_no_activation_outlives_its_last_reader() -> None:

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 
 from netspec import expressions
-from netspec.diagnostics import Diagnostic, Label, did_you_mean
+from netspec.diagnostics import Diagnostic, Label, did_you_mean, nearest
 from netspec.expressions import ExpressionError
 from netspec.source import Span
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
@@ -77,6 +77,12 @@ def _expression_error(
     span = node.span.within(error.start + node.quoted, error.length)
     if error.unknown is None:
         return Diagnostic("expression", error.message, span)
+    if error.message.startswith("there is no function"):
+        help = did_you_mean(error.unknown, expressions.FUNCTIONS)
+        return Diagnostic("unknown-name", error.message, span, help=help)
+    if error.unknown == "i":
+        help = "`i` counts the turns of a `repeat`, and this layer has none"
+        return Diagnostic("unknown-name", error.message, span, help=help)
     if error.unknown in ("on", "off", "yes", "no"):
         truth = "true" if error.unknown in ("on", "yes") else "false"
         return Diagnostic(
@@ -86,7 +92,8 @@ def _expression_error(
     known = sorted(name for name in {*scope, *words} if name not in ("in", "i", "*"))
     help = did_you_mean(error.unknown, names - {"*"})
     if not help.startswith("did"):
-        help = "what may stand here: " + ", ".join(f"`{name}`" for name in known) if known else ""
+        shown = ", ".join(f"`{name}`" for name in known)
+        help = f"what may stand here: {shown}" if known else "an argument is declared in `args` before it is used"
     return Diagnostic("unknown-name", error.message, span, help=help)
 
 
@@ -147,8 +154,10 @@ def bind(
         name for name in model.model_fields if name not in values and name not in spans and _required(model, name)
     ]
     missing += [name for name in spans if name not in values and _required(model, name) and not unknown_value]
+    strange = [key for key in given if key not in allowed]
     for name in missing:
-        found.append(_missing(model, name, what, where, primary))
+        if not any(nearest(key, [name]) for key in strange):  # a mistyped argument is told once
+            found.append(_missing(model, name, what, spans.get(name, where)))
     if not unknown_value and not found:
         try:
             return model.model_validate(values)
@@ -164,15 +173,12 @@ def _required(model: type[BaseModel], name: str) -> bool:
     return model.model_fields[name].is_required()
 
 
-def _missing(
-    model: type[BaseModel], name: str, what: str, where: Span, primary: tuple[str, Node, Span] | None
-) -> Diagnostic:
-    kind = what.strip("`")
+def _missing(model: type[BaseModel], name: str, what: str, where: Span) -> Diagnostic:
     expected = describe(model.model_fields[name].annotation, tuple(model.model_fields[name].metadata))
-    example = f"`{kind}: …`" if primary is not None and name == primary[0] else f"`{name}: …`"
-    return Diagnostic(
-        "missing-argument", f"{what} needs the argument `{name}`", where, help=f"add {example}, {expected}"
-    )
+    first = next(iter(model.model_fields))
+    example = f"`{what[1:-1]}: …`" if name == first and what.startswith("`") else f"`{name}: …`"
+    help = getattr(model, "help", f"add {example}, {expected}")
+    return Diagnostic("missing-argument", f"{what} needs the argument `{name}`", where, help=help)
 
 
 def _partial_errors(
@@ -234,12 +240,12 @@ def show(value: Any) -> str:
         return f"the truth value {str(value).lower()}"
     if isinstance(value, str):
         return f"the text `{value[:40]}`"
+    if isinstance(value, expressions.Shaped):
+        return "a tensor (say which of its sizes: `in.channels`)"
     if isinstance(value, tuple):
         return "the list [" + ", ".join(str(item) for item in value[:8]) + ("]" if len(value) <= 8 else ", …]")
     if isinstance(value, dict):
         return "a mapping"
-    if isinstance(value, expressions.Shaped):
-        return "a tensor (say which of its sizes: `in.channels`)"
     return str(value)
 
 

@@ -8,12 +8,13 @@ import networkx as nx
 
 from netspec import dims
 from netspec.diagnostics import Diagnostic, Findings
-from netspec.document import Block, Document, Parameter
+from netspec.document import Document, Parameter
 from netspec.elaborate import operand_diagnostic
 from netspec.network import Layer, Network, nominal
 from netspec.ops.base import Op
+from netspec.source import Span
 from netspec.tensor import ShapeError, TensorType
-from netspec.yaml_reader import Mapping as MappingNode
+from netspec.uses import reached
 from netspec.yaml_reader import Node, Scalar, Sequence
 
 
@@ -61,6 +62,7 @@ def check_everything_is_read(network: Network, findings: Findings) -> None:
     useful: set[str] = set(network.outputs.values())
     for node in list(useful):
         useful |= nx.ancestors(network.graph, node)
+    told: set[Span] = set()
     for path in network.graph.nodes:
         if path in useful:
             continue
@@ -68,6 +70,9 @@ def check_everything_is_read(network: Network, findings: Findings) -> None:
         readers = [reader for reader in network.graph.successors(path) if reader not in useful]
         if readers:
             continue  # told of the last layer of a chain that leads nowhere
+        if layer["span"] in told:
+            continue  # the same text, in another turn of a repeat or another use of a block
+        told.add(layer["span"])
         what = "input" if layer["op"] is None else "layer"
         diagnostic = Diagnostic(
             "unused-layer",
@@ -82,15 +87,16 @@ def check_everything_is_read(network: Network, findings: Findings) -> None:
 def check_arguments_are_used(document: Document, findings: Findings) -> None:
     """Warns of arguments that no expression reads, and of blocks that no layer uses."""
     body = [
-        part for part in (document.net, document.root.get("inputs"), document.root.get("train")) if part is not None
+        part
+        for part in (document.net, *(document.root.get(name) for name in ("inputs", "train", "deploy")))
+        if part is not None
     ]
     _warn_unused(document.parameters, [*body, *_defaults(document.parameters)], "the spec", findings)
     for block in document.blocks.values():
         _warn_unused(block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", findings)
-    reached: set[str] = set()
-    _reach(document.net, document.blocks, reached)
+    used = reached(document.net, document.blocks) if document.net is not None else set()
     for name, block in document.blocks.items():
-        if name not in reached:
+        if name not in used:
             message = f"no layer uses the block `{name}`"
             findings.add(
                 Diagnostic("unused-block", message, block.span, severity="warning", help="use it or remove it")
@@ -125,24 +131,6 @@ def _texts(node: Node) -> Iterable[str]:
         children = node.items if isinstance(node, Sequence) else [entry.value for entry in node.entries.values()]
         for child in children:
             yield from _texts(child)
-
-
-def _reach(node: Node | None, blocks: Mapping[str, Block], reached: set[str]) -> None:
-    """The blocks that are used below a node, and below those blocks."""
-    if isinstance(node, Scalar):
-        names = [node.text]
-    elif isinstance(node, MappingNode):
-        names = list(node.entries)
-        for entry in node.entries.values():
-            _reach(entry.value, blocks, reached)
-    else:
-        names = []
-        for item in node.items if node is not None else ():
-            _reach(item, blocks, reached)
-    for name in names:
-        if name in blocks and name not in reached:
-            reached.add(name)
-            _reach(blocks[name].net, blocks, reached)
 
 
 def check_layers_exist(network: Network, document: Document, findings: Findings) -> None:

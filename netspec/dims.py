@@ -16,6 +16,11 @@ from typing import Union
 Dim = Union[int, "Sym"]
 Atom = Union[str, "Quotient"]
 Monomial = tuple[Atom, ...]
+MAX_WEIGHT = 200  # names within one floor: far more than any network has, and few enough to be quick
+
+
+class TooComplex(ArithmeticError):
+    """A dimension's formula is over the bound: each of its floors holds several others, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,10 @@ class Quotient:
 
     numerator: Sym
     divisor: int
+
+    def __post_init__(self) -> None:
+        if self.numerator.weight > MAX_WEIGHT:
+            raise TooComplex
 
     def __str__(self) -> str:
         return f"floor(({self.numerator})/{self.divisor})"
@@ -36,11 +45,15 @@ def _order(monomial: Monomial) -> tuple[int, list[str]]:
 class Sym:
     """A dimension that is not known yet. Made by `symbol()` and arithmetic; supports + − × and // by a positive int."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "terms", "weight")
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms
         self._hash = hash(terms)
+        self.weight: int = 0
+        for atoms, _ in terms:
+            for atom in atoms:
+                self.weight += atom.numerator.weight if isinstance(atom, Quotient) else 1
 
     def __hash__(self) -> int:
         return self._hash

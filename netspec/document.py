@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
 
 from netspec.binding import NotKnown, Refused, bind, show, value_of
-from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
+from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean, nearest
 from netspec.dims import Dim, symbol
 from netspec.source import Span
 from netspec.tensor import TensorType
@@ -36,13 +37,17 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block: a network fragment with arguments, the first being its primary one."""
+    """A block: a network fragment with arguments, the first being its primary one.
+
+    `broken` is one whose declaration is wrong: what its uses mean is not known.
+    """
 
     name: str
     parameters: dict[str, Parameter]
     net: Node
     span: Span
-    node: Mapping
+    node: Node
+    broken: bool = False
 
 
 @dataclass(slots=True)
@@ -94,21 +99,27 @@ def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findi
         help = "a spec begins with `netspec: 1` and has `inputs` and `net`"
         findings.add(Diagnostic("not-a-spec", "a spec is a mapping of sections", root.span, help=help))
         return None
+    meant: set[str | None] = set()  # sections that a mistyped one stands for
     for key, entry in root.entries.items():
         if key not in SECTIONS:
+            meant.add(nearest(key, SECTIONS))
             help = did_you_mean(key, SECTIONS) or "the sections are " + ", ".join(f"`{name}`" for name in SECTIONS)
             findings.add(Diagnostic("unknown-key", f"a spec has no section `{key}`", entry.key.span, help=help))
     _check_version(root, findings)
     document = Document(root, _text(root, "name", file_stem, findings), _text(root, "source", "", findings))
     document.parameters = _read_parameters(root.entries.get("args"), findings)
     document.arguments = _read_arguments(document.parameters, overrides, findings)
+    if isinstance(declared := root.get("args"), Mapping):
+        for name in declared.entries:  # what is wrong with a declaration has been told; its uses are not known
+            document.arguments.setdefault(name, None)
     if overrides:
         own, _ = bind_parameters(document.parameters, {}, {}, "the spec", None)
         document.as_written = own == document.arguments
-    document.inputs = _read_inputs(root, document.arguments, findings)
+    if "inputs" in root.entries or "inputs" not in meant:
+        document.inputs = _read_inputs(root, document.arguments, findings)
     document.blocks = _read_blocks(root.entries.get("blocks"), findings)
     document.net = root.get("net")
-    if document.net is None:
+    if document.net is None and "net" not in meant:
         findings.add(
             Diagnostic("missing-section", "the spec has no `net`", _first(root), help="add `net:` with the layers")
         )
@@ -149,6 +160,8 @@ def _check_version(root: Mapping, findings: Findings) -> None:
     elif not isinstance(node, Scalar) or node.value != LANGUAGE_VERSION or isinstance(node.value, bool):
         shown = node.text if isinstance(node, Scalar) else "this"
         message = f"language version {shown} is not known; this netspec reads version {LANGUAGE_VERSION}"
+        if isinstance(node, Scalar) and node.quoted:
+            message = "the language version is a number, not text"
         findings.add(Diagnostic("version", message, node.span, help=help))
 
 
@@ -217,10 +230,16 @@ def _read_arguments(
 
 
 def bind_parameters(
-    parameters: dict[str, Parameter], given: dict[str, Entry], scope: dict[str, Any], what: str, where: Span | None
+    parameters: dict[str, Parameter],
+    given: dict[str, Entry],
+    scope: dict[str, Any],
+    what: str,
+    where: Span | None,
+    excused: Collection[str | None] = (),
 ) -> tuple[dict[str, Any], list[Diagnostic]]:
     """Values for declared arguments: those given, in the caller's scope, then defaults, in the scope of those before.
 
+    Nothing is said of those `excused` that are missing.
     A value that can't be had is None: what depends on it is not known either, and nothing more is said of it.
     """
     arguments: dict[str, Any] = {}
@@ -229,8 +248,11 @@ def bind_parameters(
         entry = given.get(name)
         node = entry.value if entry else parameter.default
         names = scope if entry else arguments
-        arguments[name] = None
+        if node is None and name in excused:
+            arguments[name] = None
+            continue
         if node is None:
+            arguments[name] = None
             kind = next((word for word, known in TYPES.items() if known is parameter.type), "value")
             label = (Label(parameter.span, "declared here"),) if where else ()
             wrong.append(
@@ -247,11 +269,14 @@ def bind_parameters(
                 value = value_of(node, names)
         except Refused as refused:
             wrong.extend(refused.diagnostics)
+            arguments[name] = None
             continue
         except NotKnown:
+            arguments[name] = None
             continue
         mistake = _type_mistake(parameter, value)
         if mistake:
+            arguments[name] = None
             label = (Label(parameter.span, "declared here"),) if entry else ()
             wrong.append(Diagnostic("wrong-type", mistake, node.span, labels=label))
             continue
@@ -318,6 +343,7 @@ def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any
         help = "begin the shape with a name, as in `[N, 3, 32, 32]`; the batch is always free"
         findings.add(Diagnostic("fixed-batch", f"the batch dimension of `{name}` is not a name", span, help=help))
         return None
+    batch = declared.shape[0]
     sizes = declared.sizes
     sizes_entry = node.entries.get("sizes")
     for size in sizes:
@@ -326,6 +352,11 @@ def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any
             span = sizes_entry.value.entries[size].key.span
             help = did_you_mean(size, symbols)
             findings.add(Diagnostic("unknown-name", f"no dimension of `{name}` is called `{size}`", span, help=help))
+        elif size == batch:
+            assert sizes_entry is not None and isinstance(sizes_entry.value, Mapping)
+            span = sizes_entry.value.entries[size].key.span
+            message = f"`{size}` is the batch dimension of `{name}`, which is always free"
+            findings.add(Diagnostic("fixed-batch", message, span, help=f"leave `{size}` out of `sizes`"))
     return Input(name, TensorType(tuple(shape), declared.dtype), sizes, entry.key.span)
 
 
@@ -340,6 +371,7 @@ def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:
         if not isinstance(item.value, Mapping):
             help = "write `args: {…}` and `net: {…}` below it"
             findings.add(Diagnostic("wrong-type", f"the block `{name}` takes a mapping", item.value.span, help=help))
+            blocks[name] = Block(name, {}, item.value, item.key.span, item.value, broken=True)
             continue
         net = item.value.get("net")
         for key, part in item.value.entries.items():
@@ -347,8 +379,10 @@ def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:
                 help = did_you_mean(key, ("args", "net"))
                 findings.add(Diagnostic("unknown-key", f"a block has no `{key}`", part.key.span, help=help))
         if net is None:
-            findings.add(Diagnostic("missing-section", f"the block `{name}` has no `net`", item.key.span))
-            continue
+            help = "add `net:` with its layers"
+            findings.add(Diagnostic("missing-section", f"the block `{name}` has no `net`", item.key.span, help=help))
+        before = len(findings)
         parameters = _read_parameters(item.value.entries.get("args"), findings)
-        blocks[name] = Block(name, parameters, net, item.key.span, item.value)
+        broken = net is None or len(findings) > before
+        blocks[name] = Block(name, parameters, net or item.value, item.key.span, item.value, broken)
     return blocks

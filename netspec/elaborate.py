@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from netspec.binding import NotKnown, Refused, bind, evaluate, show, value_of
-from netspec.diagnostics import Diagnostic, Findings, Frame, Label, did_you_mean
-from netspec.dims import Dim
+from netspec.diagnostics import Diagnostic, Findings, Frame, Label, did_you_mean, nearest
+from netspec.dims import Dim, TooComplex
 from netspec.document import Block, Document, bad_name, bind_parameters
 from netspec.expressions import Shaped
 from netspec.layers import CONTAINER, FormError, LayerForm, find_op, read_layer
@@ -20,11 +20,12 @@ from netspec.network import Container, Layer, Network
 from netspec.ops.base import Op, through
 from netspec.scope import Result, Scope, resolve
 from netspec.source import Span
-from netspec.tensor import Field, ShapeError, TensorType, Weight, write_shape
+from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields, write_shape
+from netspec.uses import least_size
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
-MAX_LAYERS = 1_000_000
-MAX_BLOCK_DEPTH = 32
+MAX_LAYERS = 100_000  # containers, and layers that a `when` leaves out, count too
+MAX_DEPTH = 64
 
 
 class TooLarge(Exception):
@@ -63,6 +64,9 @@ class _Elaborator:
         self.forms: dict[int, LayerForm | None] = {}
         self.inferred: dict[tuple[Op, tuple[TensorType, ...]], _Inferred] = {}
         self.used_blocks: list[str] = []
+        self.depth = 0  # of containers around the layer at hand
+        self.steps = 0  # layers and containers met
+        self.turns = 1  # how often the layer at hand will be met again, by the repeats around it
 
     def run(self) -> Elaborated:
         names: dict[str, Result] = {}
@@ -81,6 +85,9 @@ class _Elaborator:
         scope = Scope("", self.document.arguments, only, names=names)
         assert self.document.net is not None
         try:
+            if self.document.blocks and least_size(self.document.net, self.document.blocks) > MAX_LAYERS:
+                span = next(iter(self.document.blocks.values())).span
+                self.too_large(f"the blocks make more than {MAX_LAYERS:,} layers of one another", span, scope)
             last = self.sequence(self.document.net, scope)
         except TooLarge:
             last = None
@@ -90,11 +97,21 @@ class _Elaborator:
 
     def sequence(self, body: Node, scope: Scope) -> Result | None:
         """The layers of a container, one after the other; the result of the last."""
+        if self.depth >= MAX_DEPTH:
+            self.too_large(f"layers are nested deeper than {MAX_DEPTH} levels", body.span, scope)
+        self.depth += 1
+        try:
+            return self.layers(body, scope)
+        finally:
+            self.depth -= 1
+
+    def layers(self, body: Node, scope: Scope) -> Result | None:
         previous = scope.input
         if isinstance(body, Mapping):
             scope.later = {name: entry.key.span for name, entry in body.entries.items()}
             for name, entry in body.entries.items():
                 del scope.later[name]
+                scope.current = name
                 wrong = bad_name(entry.key, "a layer") or self._taken(entry.key, scope)
                 if wrong:
                     self.report(wrong, scope)
@@ -103,6 +120,7 @@ class _Elaborator:
                 previous = self.layer(name, entry.value, scope, previous)
                 previous.span = previous.span or entry.key.span
                 scope.names[name] = previous
+            scope.current = None
         elif isinstance(body, Sequence):
             for index, item in enumerate(body.items):
                 name = str(index)
@@ -155,24 +173,38 @@ class _Elaborator:
             self.report(Diagnostic("wrong-type", message, entry.value.span), scope)
             return Result(None)
         path = scope.join(name)
-        if count > MAX_LAYERS:
-            self.too_large(f"`repeat: {count:,}` makes more than {MAX_LAYERS:,} layers", entry.value.span, scope)
         self.network.containers[path] = Container(path, "repeat", {"repeat": count}, form.where)
         children: dict[str, Result] = {}
-        before = len(self.graph)
+        before, turns = self.steps, self.turns
+        self.turns = min(turns * count, MAX_LAYERS + 1)
         for i in range(count):
             turn = scope.inner(path, scope.input, {"i": i})
             result = self.once(form, turn, f"{path}.{i}", reads)
             result.span = result.span or form.where
             children[str(i)] = result
             reads = [result]
-            if i == 0 and (len(self.graph) - before) * count > MAX_LAYERS:
-                self.too_large(f"`repeat: {count:,}` makes more than {MAX_LAYERS:,} layers", entry.value.span, scope)
-        if not count and len(reads) != 1:
-            return Result(None)
+            if i == 0:
+                if (self.steps - before) * self.turns > MAX_LAYERS:
+                    message = f"`repeat: {count:,}` makes more than {MAX_LAYERS:,} layers"
+                    self.too_large(message, entry.value.span, scope)
+                self.turns = turns
+        if not count:
+            return self.left_out(form, scope, entry, reads)
         return Result(reads[0].node, children)
 
+    def left_out(self, form: LayerForm, scope: Scope, entry: Entry, reads: list[Result]) -> Result:
+        """A layer that is not there is its input."""
+        if len(reads) != 1:
+            message = f"a layer that is left out is its input, and this `{form.kind}` has {len(reads) or 'none'}"
+            help = "leave out the layers that lead here instead, or read one tensor"
+            self.report(Diagnostic("wrong-input-count", message, entry.value.span, help=help), scope)
+            return Result(None)
+        return Result(reads[0].node)
+
     def once(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
+        self.steps += 1
+        if self.steps > MAX_LAYERS:
+            self.too_large(f"the network has more than {MAX_LAYERS:,} layers", form.where, scope)
         if "when" in form.modifiers:
             entry = form.modifiers["when"]
             condition = self.number(entry.value, scope)
@@ -183,7 +215,7 @@ class _Elaborator:
                 self.report(Diagnostic("wrong-type", message, entry.value.span, help="compare: `stride != 1`"), scope)
                 return Result(None)
             if not condition:
-                return Result(reads[0].node if len(reads) == 1 else None)
+                return self.left_out(form, scope, entry, reads)
         if form.kind == CONTAINER:
             return self.container(form, scope, path, reads)
         if form.kind in self.document.blocks:
@@ -211,6 +243,8 @@ class _Elaborator:
     def block(self, block: Block, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         """A use of a block: its arguments in the caller's scope, its layers in a scope of their own."""
         frame = Frame(path, block.name, form.where)
+        if block.broken:
+            return Result(None)
         if block.name in self.used_blocks:
             chain = " → ".join([*self.used_blocks[self.used_blocks.index(block.name) :], block.name])
             labels = (Label(block.span, "the block"),)
@@ -224,8 +258,6 @@ class _Elaborator:
             return Result(None)
         self.network.containers[path] = Container(path, block.name, arguments, form.where)
         inner = Scope(path, arguments, source, (*scope.expansion, frame), outer=scope)
-        if len(self.used_blocks) >= MAX_BLOCK_DEPTH:
-            self.too_large(f"blocks are nested deeper than {MAX_BLOCK_DEPTH}", form.where, scope)
         self.used_blocks.append(block.name)
         last = self.sequence(block.net, inner)
         self.used_blocks.pop()
@@ -254,8 +286,11 @@ class _Elaborator:
                 wrong.append(Diagnostic("duplicate-key", message, given[first].key.span, labels=(label,)))
             else:
                 given[first] = Entry(Scalar(first, first, False, form.where), form.value)
+        # a mistyped argument is told once, not also as a missing one
+        strange = [key for key in form.arguments if key not in block.parameters]
+        meant = {nearest(key, block.parameters) for key in strange}
         arguments, more = bind_parameters(
-            block.parameters, given, self.variables(scope), f"the block `{block.name}`", form.where
+            block.parameters, given, self.variables(scope), f"the block `{block.name}`", form.where, meant
         )
         for diagnostic in (*wrong, *more):
             self.report(diagnostic, scope)
@@ -285,12 +320,15 @@ class _Elaborator:
         types = tuple(layer["output"] for layer in layers)
         try:
             inferred = self.infer(op, types)
+            field = through(merge_fields([layer["receptive_field"] for layer in layers]), op.window(*types))
         except ShapeError as error:
             self.report(shape_diagnostic(self.network, error, form, path, nodes), scope)
             return failed
-        field = merge_fields([layer["receptive_field"] for layer in layers])
-        if len(self.graph) >= MAX_LAYERS:
-            self.too_large(f"the network has more than {MAX_LAYERS:,} layers", form.where, scope)
+        except TooComplex:
+            message = f"the size of `{path}` is too long a formula of the free dimensions"
+            help = "give the input a fixed size"
+            self.report(Diagnostic("too-large", message, form.where, help=help), scope)
+            return failed
         attributes = Layer(
             op=op,
             arguments=op.__dict__,
@@ -299,7 +337,7 @@ class _Elaborator:
             weights=inferred.weights,
             parameters=inferred.parameters,
             macs=inferred.macs,
-            receptive_field=through(field, op.window(*types)) if inferred.output.rank > 1 else None,
+            receptive_field=field if inferred.output.rank > 1 else None,
             depth=max(layer["depth"] for layer in layers) + op.weighted,
             span=form.where,
             expansion=scope.expansion,
@@ -343,7 +381,10 @@ class _Elaborator:
         least, most = cls.least_inputs, cls.most_inputs
         if len(reads) >= least and (most is None or len(reads) <= most):
             return True
-        if not reads:
+        if not reads and ("from" in form.modifiers or (cls.wiring and form.value is not None)):
+            message = f"`{form.kind}` reads nothing: its list of layers is empty"
+            help = "name a layer in it"
+        elif not reads:
             message = f"`{form.kind}` reads nothing: the network has several inputs and none is named"
             help = "say which one: `from: " + next(iter(self.document.inputs)) + "`"
         else:
@@ -424,15 +465,6 @@ class _Elaborator:
     def too_large(self, message: str, span: Span, scope: Scope) -> None:
         self.report(Diagnostic("too-large", message, span), scope)
         raise TooLarge
-
-
-def merge_fields(fields: list[Field | None]) -> Field | None:
-    """The receptive field of a unit that reads several tensors: the largest, axis by axis."""
-    known = [field for field in fields if field is not None]
-    if len(known) < 2 or len({len(field.size) for field in known}) > 1:
-        return known[0] if known else None
-    largest = max(known, key=lambda field: tuple(size if isinstance(size, int) else 0 for size in field.size))
-    return Field(largest.size, known[0].jump)
 
 
 def shape_diagnostic(

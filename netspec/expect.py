@@ -88,7 +88,8 @@ def _compare(node: Node, what: str, path: str, found: Any) -> Iterator[Diagnosti
     wanted = node.value if isinstance(node, Scalar) else None
     shown = what if what in ("depth", "parameters") else "MACs"
     if not isinstance(wanted, int) or isinstance(wanted, bool):
-        yield Diagnostic("wrong-type", f"a whole number of {shown} is expected here", node.span)
+        of = f" of {shown}" if what != "depth" else ""
+        yield Diagnostic("wrong-type", f"a whole number{of} is expected here", node.span)
     elif not isinstance(found, int):
         yield Diagnostic(
             "expect", f"the {shown} depend on free dimensions: {found}", node.span, help="give them `sizes` in `inputs`"
@@ -130,5 +131,5 @@ def _compare_field(network: Network, node: Node, path: str, field: Field | None)
     else:
         found = network.concrete(field.size)
         if tuple(wanted if len(wanted) > 1 else wanted * len(found)) != found:
-            shown = " × ".join(str(size) for size in found)
-            yield Diagnostic("expect", f"the receptive field of `{path}` is {shown}", node.span)
+            shown, given = (" × ".join(str(size) for size in sizes) for sizes in (found, wanted))
+            yield Diagnostic("expect", f"the receptive field of `{path}` is {shown}, not {given}", node.span)

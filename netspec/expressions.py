@@ -1,7 +1,8 @@
 """Expressions in specs: arithmetic, comparison, `and/or/not` and `a if c else b` over the names in scope.
 
 Grammar, loosest first: conditional, or, and, not, comparison, `+ -`, `* / // %`, unary minus, `**`, then names,
-numbers, `in.channels`, `name[index]` and the functions `min max ceil floor abs`. Length, depth and magnitude are bounded.
+numbers, `in.channels`, `name[index]` and the functions `min max ceil floor abs`. Length, depth and magnitude are
+bounded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 MAX_LENGTH = 400
-MAX_DEPTH = 40
+MAX_DEPTH = 20
 MAX_MAGNITUDE = 2**63
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -317,7 +318,7 @@ def _attribute(tree: Tree, value: Any) -> Any:
 
 
 def _index(tree: Tree, value: Any, index: Any) -> Any:
-    if not isinstance(value, tuple):
+    if not isinstance(value, tuple) or isinstance(value, Shaped):
         raise ExpressionError("only a list can be indexed", tree.start, tree.length)
     if not isinstance(index, int) or not -len(value) <= index < len(value):
         raise ExpressionError(f"index {index} is outside a list of {len(value)}", tree.start, tree.length)

@@ -97,6 +97,8 @@ def _fill(document: Document, network: Network, findings: Findings) -> None:
         return  # what follows would only repeat the same mistakes in other words
     check_layers_exist(network, document, findings)
     check_at_sizes(network, findings)
+    if findings.failed:
+        return
     check_sizes_are_possible(network, findings)
     names: dict[str, str] = {}
     _flatten(elaborated.scope.names, "", names)
@@ -119,6 +121,9 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
         named = [(name, entry.value) for name, entry in node.entries.items()]
     else:
         named = [(None, item) for item in (node.items if isinstance(node, Sequence) else [node])]
+    if not named:
+        help = "name layers, or leave the section out: the last layer is the output then"
+        findings.add(Diagnostic("missing-argument", "`outputs` names nothing", node.span, help=help))
     for name, reference in named:
         try:
             result: Result = resolve(reference, elaborated.scope, network.inputs)

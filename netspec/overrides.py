@@ -38,10 +38,11 @@ def parse_overrides(settings: Iterable[str]) -> list[Override]:
             help = "write `--set name=value`"
             raise SpecError([Diagnostic("bad-setting", f"`{setting}` is no setting", span, help=help)])
         # The value is read where it stands, so that a message points into the setting.
+        if not value.strip():
+            help = f"write `--set {name}=…`"
+            raise SpecError([Diagnostic("bad-setting", f"`{name}` is set to nothing", span, help=help)])
         before = len(setting) - len(value)
-        node = parse(source, " " * before + value) if value.strip() else None
-        if node is None:
-            raise SpecError([Diagnostic("bad-setting", f"`{name}` is set to nothing", span)])
+        node = parse(source, " " * before + value)
         overrides.append(Override(tuple(name.split(".")), Scalar(name, name, False, span), node))
     return overrides
 

@@ -4,13 +4,16 @@ Each choice is written as a layer is: a word (`loss: cross_entropy`), or a mappi
 primary argument (`optimizer: {sgd: 0.1, momentum: 0.9}`).
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping as Named
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
 
 from netspec.binding import NotKnown, Refused, bind
-from netspec.diagnostics import Diagnostic, Findings, did_you_mean
+from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar
 
 Positive = Annotated[float, Argument(gt=0)]
@@ -179,33 +182,43 @@ def read_train(entry: Entry | None, scope: dict[str, Any], findings: Findings) -
     section = _mapping(entry, findings, "train")
     if entry is None or section is None:
         return None
-    numbers = {key: item for key, item in section.entries.items() if key not in CHOICES}
+    names = [*CHOICES, *TrainNumbers.model_fields]
+    numbers: dict[str, Entry] = {}
+    parts: dict[str, Callable[[], Any]] = {}
+    meant: set[str | None] = set()  # keys that a mistyped one stands for
+    for key, item in section.entries.items():
+        if key in CHOICES:
+            parts[key] = partial(_choice, key, item, CHOICES[key], scope)
+        elif key in TrainNumbers.model_fields:
+            numbers[key] = item
+        else:
+            meant.add(nearest(key, names))
+            help = did_you_mean(key, names)
+            findings.add(Diagnostic("unknown-key", f"`train` has no `{key}`", item.key.span, help=help))
+    parts["numbers"] = lambda: bind(TrainNumbers, numbers, scope, "`train`", entry.key.span)
+    values = _collect(parts, findings)
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, Sgd) and optimizer.nesterov and not optimizer.momentum:
+        span = section.entries["optimizer"].value.span
+        findings.add(Diagnostic("out-of-range", "`nesterov` needs a `momentum`", span, help="add `momentum: 0.9`"))
+    if "data" not in parts and "data" not in meant:
+        help = "add `data: digits`, `data: {folder: …}` or `data: {npz: …}`"
+        findings.add(Diagnostic("missing-argument", "`train` does not say on what data", entry.key.span, help=help))
+    return None if findings.failed else Train.model_construct(**values)
+
+
+def _collect(parts: Named[str, Callable[[], Any]], findings: Findings) -> dict[str, Any]:
+    """The parts of a section that can be had; what is wrong with the others is told."""
     values: dict[str, Any] = {}
-    try:
-        for key in numbers:
-            if key not in TrainNumbers.model_fields:
-                help = did_you_mean(key, [*CHOICES, *TrainNumbers.model_fields])
-                raise Refused(Diagnostic("unknown-key", f"`train` has no `{key}`", numbers[key].key.span, help=help))
-        values["numbers"] = bind(TrainNumbers, numbers, scope, "`train`", entry.key.span)
-        for key, choices in CHOICES.items():
-            if key in section.entries:
-                values[key] = _choice(key, section.entries[key], choices, scope)
-        optimizer = values.get("optimizer")
-        if isinstance(optimizer, Sgd) and optimizer.nesterov and not optimizer.momentum:
-            span = section.entries["optimizer"].value.span
-            raise Refused(Diagnostic("out-of-range", "`nesterov` needs a `momentum`", span, help="add `momentum: 0.9`"))
-        if "data" not in values:
-            help = "add `data: digits`, `data: {folder: …}` or `data: {npz: …}`"
-            raise Refused(
-                Diagnostic("missing-argument", "`train` does not say on what data", entry.key.span, help=help)
-            )
-    except Refused as refused:
-        for diagnostic in refused.diagnostics:
-            findings.add(diagnostic)
-        return None
-    except NotKnown:
-        return None
-    return Train.model_construct(**values)
+    for key, read in parts.items():
+        try:
+            values[key] = read()
+        except Refused as refused:
+            for diagnostic in refused.diagnostics:
+                findings.add(diagnostic)
+        except NotKnown:
+            pass  # an earlier mistake has been told
+    return values
 
 
 def _choice(key: str, entry: Entry, choices: dict[str, type[Choice]], scope: dict[str, Any]) -> Choice:
@@ -261,17 +274,9 @@ def read_deploy(entry: Entry | None, scope: dict[str, Any], findings: Findings) 
     section = _mapping(entry, findings, "deploy")
     if entry is None or section is None:
         return None
-    values: dict[str, Any] = {}
-    try:
-        for key, item in section.entries.items():
-            values[key] = _deploy_part(key, item, scope)
-    except Refused as refused:
-        for diagnostic in refused.diagnostics:
-            findings.add(diagnostic)
-        return None
-    except NotKnown:
-        return None
-    return Deploy.model_construct(**values)
+    parts = {key: partial(_deploy_part, key, item, scope) for key, item in section.entries.items()}
+    values = _collect(parts, findings)
+    return None if findings.failed else Deploy.model_construct(**values)
 
 
 def _deploy_part(key: str, entry: Entry, scope: dict[str, Any]) -> Any:

@@ -37,6 +37,7 @@ class Scope:
         variables: arguments, and the repeat index `i`.
         names: layers that stand before, by name.
         later: layers that stand after.
+        current: the layer that is being worked out.
         input: what the container reads; None where the network has several inputs.
         parent: the container around this one, within the same block.
         outer: the scope from which the block was used; not readable, named in help.
@@ -49,6 +50,7 @@ class Scope:
     expansion: tuple[Frame, ...] = ()
     names: dict[str, Result] = field(default_factory=dict)
     later: dict[str, Span] = field(default_factory=dict)
+    current: str | None = None
     parent: Scope | None = None
     outer: Scope | None = None
     visible: dict[str, Any] | None = None
@@ -68,7 +70,7 @@ def resolve(node: Node, scope: Scope, inputs: Collection[str]) -> Result:
         Refused: nothing is called so there.
     """
     if not isinstance(node, Scalar) or node.value is None:
-        help = "a reference is a name: `from: conv1`, `from: backbone.layer3`"
+        help = "write the name of a layer, as in `from: conv1` or `from: backbone.layer3`"
         raise Refused(Diagnostic("wrong-type", "a reference is a name", node.span, help=help))
     first, *rest = node.text.split(".")
     found = _lookup(first, node, scope, inputs)
@@ -110,6 +112,9 @@ def _unknown_reference(name: str, node: Scalar, scope: Scope, names: set[str]) -
     place: Scope | None = scope
     crossed = False
     while place is not None:
+        if name == place.current and not crossed:
+            note = "layers run in the order in which they stand; reading itself would be a cycle"
+            return Diagnostic("forward-reference", f"`{name}` reads itself", node.span, notes=(note,))
         if crossed and name in place.names:
             help = "a block reads only its own layers and `in`; pass the tensor through `in`"
             return Diagnostic("unknown-reference", message, node.span, help=help)

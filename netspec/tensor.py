@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from netspec import dims
-from netspec.dims import Dim
+from netspec.dims import Dim, Sym
 
 Shape = tuple[Dim, ...]
 
@@ -38,6 +38,15 @@ class Field(NamedTuple):
 
     size: tuple[Dim, ...]
     jump: tuple[Dim, ...]
+
+
+def merge_fields(fields: list[Field | None]) -> Field | None:
+    """The receptive field of a unit that reads several tensors: the largest, axis by axis."""
+    known = [field for field in fields if field is not None]
+    if len(known) < 2 or len({len(field.size) for field in known}) > 1:
+        return known[0] if known else None
+    largest = max(known, key=lambda field: tuple(size if isinstance(size, int) else 0 for size in field.size))
+    return Field(largest.size, known[0].jump)
 
 
 class Weight(NamedTuple):
@@ -79,7 +88,8 @@ class ShapeError(Exception):
 
 def write_shape(shape: Shape, sizes: Mapping[str, int] | None = None) -> str:
     """A shape as people write it, `N × 64 × 56 × 56`, with free dimensions replaced by `sizes` where given."""
-    return " × ".join(str(dims.evaluate(dim, sizes)) if sizes else str(dim) for dim in shape)
+    found = [dims.evaluate(dim, sizes) if sizes else dim for dim in shape]
+    return " × ".join(f"({dim})" if isinstance(dim, Sym) and len(dim.terms) > 1 else str(dim) for dim in found)
 
 
 def need_rank(tensor: TensorType, least: int, most: int | None = None, what: str = "the input") -> None:
@@ -92,7 +102,7 @@ def need_rank(tensor: TensorType, least: int, most: int | None = None, what: str
         wanted = str(least) if most == least else f"{least} to {most}" if most else f"at least {least}"
         raise ShapeError(
             f"{what} has {tensor.rank} dimensions ({write_shape(tensor.shape)}), {wanted} are needed",
-            help="put a `flatten` before it" if most is not None and tensor.rank > most else "",
+            help="put a `flatten` before it" if most is not None and tensor.rank > most else "read an earlier layer",
             code="rank-mismatch",
         )
 

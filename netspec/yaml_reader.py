@@ -102,25 +102,33 @@ def parse(source: Source, text: str | None = None) -> Node:
     Raises:
         SpecError: it is not one well-formed YAML document within the bounds.
     """
+    text = source.text if text is None else text
     try:
-        return _Composer(source, source.text if text is None else text).document()
+        return _Composer(source, text).document()
+    except UnicodeEncodeError as error:  # half a surrogate pair: bytes of a command line that are not UTF-8
+        span = _span_at(source, error.start)
+        raise SpecError([Diagnostic("not-text", "the text holds bytes that are not UTF-8", span)]) from None
     except yaml.reader.ReaderError as error:
-        position = error.position if isinstance(error.position, int) else 0
-        before = source.text[:position]
-        line = before.count("\n") + 1
-        span = Span(source, line, position - before.rfind("\n"), line, position - before.rfind("\n") + 1)
+        # libyaml tells the place in bytes, or not at all: the character itself is looked for
         character = error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or "\0")
         message = f"the file holds the control character 0x{character:02x}, which YAML does not allow"
+        span = _span_at(source, max(text.find(chr(character)), 0))
         raise SpecError([Diagnostic("not-text", message, span)]) from None
     except yaml.MarkedYAMLError as error:
         raise SpecError([_syntax_error(source, error)]) from None
+
+
+def _span_at(source: Source, position: int) -> Span:
+    """The span of one character."""
+    lines = (source.text[:position] + "x").splitlines()
+    return Span(source, len(lines), len(lines[-1]), len(lines), len(lines[-1]) + 1)
 
 
 # What libyaml says of common slips, and what a person should hear.
 _SYNTAX_HELP = (
     ("cannot start any token", "\t", "indent with spaces: YAML does not allow tabs"),
     ("found a tab character", "", "indent with spaces: YAML does not allow tabs"),
-    ("unexpected end of stream", "", "a quote is opened and never closed"),
+    ("unexpected end of stream", "", "a quote is opened here and never closed"),
     ("did not find expected ',' or '}'", "", "a `{` is opened and not closed, or a comma is missing"),
     ("did not find expected ',' or ']'", "", "a `[` is opened and not closed, or a comma is missing"),
     ("mapping values are not allowed", "", "a second `:` stands on this line, or the line is indented too far"),
@@ -141,10 +149,17 @@ def _syntax_error(source: Source, error: yaml.MarkedYAMLError) -> Diagnostic:
     help = next((h for words, c, h in _SYNTAX_HELP if words in problem and (not c or c == character)), "")
     labels: tuple[Label, ...] = ()
     context = error.context_mark
+    span = Span(source, line, column, line, column + 1)
     if context and error.context and (context.line, context.column) != (line - 1, column - 1):
         start = Span(source, context.line + 1, context.column + 1, context.line + 1, context.column + 2)
-        labels = (Label(start, error.context),)
-    return Diagnostic("yaml-syntax", problem, Span(source, line, column, line, column + 1), labels=labels, help=help)
+        if "scanning" in error.context or not source.line(line).strip():
+            span = start  # the reader gave up far behind the slip, often at the end of the file
+        else:
+            labels = (Label(start, error.context),)
+    elif line > 1 and column == 1 and not source.line(line):
+        last = len(source.line(line - 1))
+        span = Span(source, line - 1, max(last, 1), line - 1, max(last, 1) + 1)
+    return Diagnostic("yaml-syntax", problem, span, labels=labels, help=help)
 
 
 _INT = re.compile(r"[-+]?(?:0|[1-9](?:_?[0-9])*)\Z")
@@ -178,13 +193,14 @@ def plain_value(text: str, span: Span) -> int | float | bool | str | None:
         return int(text.replace("_", ""))
     if _LEADING_ZERO.match(text):
         decimal = text.replace("_", "").lstrip("+-0") or "0"
+        octal = f", or `0o{decimal}` for octal" if not set(decimal) & {"8", "9"} else ""
         raise SpecError(
             [
                 Diagnostic(
                     "ambiguous-number",
                     f"`{text}` is octal to some readers of YAML and decimal to others",
                     span,
-                    help=f"write `{decimal}`, or `0o{decimal}` for octal",
+                    help=f"write `{decimal}`{octal}",
                 )
             ]
         )
@@ -203,6 +219,7 @@ class _Open:
     anchor: str | None
     key: Scalar | None = None
     size: int = 1
+    height: int = 1
 
 
 class _Composer:
@@ -211,7 +228,7 @@ class _Composer:
     def __init__(self, source: Source, text: str) -> None:
         self.source = source
         self.loader = _Loader(text)
-        self.anchors: dict[str, tuple[Node, int]] = {}
+        self.anchors: dict[str, tuple[Node, int, int]] = {}
         self.open: list[_Open] = []
         self.nodes = 0
         self.aliased = 0
@@ -251,7 +268,7 @@ class _Composer:
     def step(self, event: Any) -> Node | None:
         """Takes one event; returns the node that it completes, if any."""
         if isinstance(event, yaml.ScalarEvent):
-            return self.add(self.scalar(event), event.anchor, 1)
+            return self.add(self.scalar(event), event.anchor, 1, 0)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
         if isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
@@ -260,7 +277,7 @@ class _Composer:
             done = self.open.pop()
             begin, end = done.node.span, self.span(event)
             done.node.span = Span(self.source, begin.line, begin.column, end.end_line, end.end_column)
-            return self.add(done.node, done.anchor, done.size)
+            return self.add(done.node, done.anchor, done.size, done.height)
         return None
 
     def refuse_tag(self, event: Any) -> None:
@@ -280,11 +297,14 @@ class _Composer:
     def start(self, event: Any) -> None:
         self.refuse_tag(event)
         span = self.span(event)
-        if len(self.open) >= MAX_DEPTH:
-            raise self.fail("nested-too-deep", f"nested deeper than {MAX_DEPTH} levels", span)
+        self.check_depth(1, span)
         node: Sequence | Mapping
         node = Sequence([], span) if isinstance(event, yaml.SequenceStartEvent) else Mapping({}, span)
         self.open.append(_Open(node, event.anchor))
+
+    def check_depth(self, more: int, span: Span) -> None:
+        if len(self.open) + more > MAX_DEPTH:
+            raise self.fail("nested-too-deep", f"nested deeper than {MAX_DEPTH} levels", span)
 
     def alias(self, event: Any) -> Node | None:
         span = self.span(event)
@@ -294,26 +314,28 @@ class _Composer:
             raise self.fail(
                 "unknown-alias", f"`*{event.anchor}` repeats nothing: no `&{event.anchor}` stands before it", span
             )
-        node, size = self.anchors[event.anchor]
+        node, size, height = self.anchors[event.anchor]
+        self.check_depth(height, span)
         self.aliased += size
         if self.aliased > MAX_ALIASED_NODES:
             raise self.fail(
                 "alias-expansion", f"aliases expand to more than {MAX_ALIASED_NODES:,} nodes", span,
                 "write a block and use it, or `repeat`",
             )  # fmt: skip
-        return self.add(node, None, size)
+        return self.add(node, None, size, height)
 
-    def add(self, node: Node, anchor: str | None, size: int) -> Node:
+    def add(self, node: Node, anchor: str | None, size: int, height: int) -> Node:
         """Puts a finished node into the collection that is open."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise self.fail("file-too-large", f"more than {MAX_NODES:,} values in one file", node.span)
         if anchor is not None:
-            self.anchors[anchor] = (node, size)
+            self.anchors[anchor] = (node, size, height)
         if not self.open:
             return node
         parent = self.open[-1]
         parent.size += size
+        parent.height = max(parent.height, height + 1)
         if isinstance(parent.node, Sequence):
             parent.node.items.append(node)
         elif parent.key is None:

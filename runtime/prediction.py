@@ -68,10 +68,16 @@ def predict(
             different shapes are never run together.
 
     Raises:
-        InputError: a file cannot be read or does not fit the model, or the model's batch size is another.
+        InputError: a file cannot be read or does not fit the model, the model's batch size is another, or several
+                classes are asked of a model that is no classifier.
     """
     if not session.inputs:
         raise InputError(f"{session.path} takes no input, so there is nothing to predict from files")
+    if top > 1 and classifier_output(session) is None:
+        raise InputError(
+            f"more than one class cannot be told: {session.path} does not say that it is a classifier",
+            help="a classifier has 'netspec.postprocess' in its metadata",
+        )
     fixed = _fixed_batch(session)
     if fixed is not None and batch_size not in (None, fixed):
         raise InputError(f"the model runs exactly {fixed} rows at a time, not {batch_size}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
-import torch
 
 from compiler.cli.common import told
 from compiler.errors import CompilerError
@@ -14,7 +15,7 @@ from compiler.export import export
 from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
 from compiler.run_directory import check_run, is_run
-from compiler.verify import TOLERANCE, agrees, compare
+from compiler.verify import TOLERANCE, Comparison, agrees, compare
 from compiler.weights import load_weights
 from netspec.cli.common import load_or_exit, set_option, show_diagnostics
 from netspec.network import Network
@@ -28,6 +29,7 @@ from netspec.network import Network
 @click.option("--seed", type=int, default=0, help="Of the weights drawn where none are given. Default: 0.")
 @click.option("--verify", is_flag=True, help="Compare ONNX Runtime with PyTorch on the exported file.")
 @click.option("--tolerance", type=click.FloatRange(0), default=TOLERANCE, help=f"Of --verify. Default: {TOLERANCE:g}.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @told
 def command(
     source: str,
@@ -37,6 +39,7 @@ def command(
     seed: int,
     verify: bool,
     tolerance: float,
+    form: str,
 ) -> None:
     """Write SPEC, or the network of a training RUN, as a checked ONNX file.
 
@@ -47,12 +50,39 @@ def command(
     if weights is not None:
         load_weights(module, weights)
     side = export(network, module, output, labels)
-    size = output.stat().st_size + (side.stat().st_size if side else 0)
-    beside = f" (weights in {side.name})" if side else ""
-    drawn = "" if weights is not None else f", weights drawn with seed {seed}"
-    click.echo(f"{output}: {size / 1024:,.0f} KiB, IR {IR_VERSION}, opset {OPSET}{drawn}{beside}")
-    if verify:
-        _verify(network, module, output, tolerance)
+    results = compare(network, module, output) if verify else []
+    facts = {
+        "file": str(output),
+        "side_file": str(side) if side else None,
+        "bytes": output.stat().st_size + (side.stat().st_size if side else 0),
+        "weights": str(weights) if weights is not None else None,
+        "ir_version": IR_VERSION,
+        "opset": OPSET,
+        "verified": [asdict(result) for result in results],
+    }
+    if form == "json":
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        drawn = "" if weights is not None else f", weights drawn with seed {seed}"
+        beside = f" (weights in {side.name})" if side else ""
+        click.echo(f"{output}: {facts['bytes']:,} bytes, IR {IR_VERSION}, opset {OPSET}{drawn}{beside}")
+        for result in results:
+            click.echo(f"  {_describe(result)}")
+    if not agrees(results, tolerance):
+        raise CompilerError(
+            f"ONNX Runtime and PyTorch differ by more than {tolerance:g} of the output's largest magnitude",
+            f"the file `{output}` was written; do not serve it before this is understood",
+        )
+    if results and form == "text":
+        click.echo(f"  ONNX Runtime agrees with PyTorch within {tolerance:g}")
+
+
+def _describe(result: Comparison) -> str:
+    shapes = ", ".join(f"{name} {' × '.join(map(str, shape))}" for name, shape in result.shapes.items())
+    return (
+        f"{shapes}: greatest difference {result.difference:.2e}, "
+        f"{result.relative:.1e} of the output's largest magnitude"
+    )
 
 
 def _find(
@@ -79,19 +109,3 @@ def _weights(folder: Path) -> Path:
     if not path.is_file():
         raise CompilerError(f"the run in `{folder}` has no weights yet", "let it finish an epoch")
     return path
-
-
-def _verify(network: Network, module: torch.nn.Module, path: Path, tolerance: float) -> None:
-    results = compare(network, module, path)
-    for result in results:
-        shapes = ", ".join(f"{name} {' × '.join(map(str, shape))}" for name, shape in result.shapes.items())
-        click.echo(
-            f"  {shapes}: greatest difference {result.difference:.2e}, "
-            f"{result.relative:.1e} of the output's largest magnitude"
-        )
-    if not agrees(results, tolerance):
-        raise CompilerError(
-            f"ONNX Runtime and PyTorch differ by more than {tolerance:g} of the output's largest magnitude",
-            f"the file `{path}` was written; do not serve it before this is understood",
-        )
-    click.echo(f"  ONNX Runtime agrees with PyTorch within {tolerance:g}")

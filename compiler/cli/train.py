@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -28,6 +29,7 @@ from netspec.cli.common import load_or_exit, set_option
 from netspec.network import Network
 
 INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
+REFRESH_SECONDS = 0.1
 
 
 @click.command(epilog="Example: netspec train resnet --out runs/resnet --epochs 5")
@@ -177,6 +179,7 @@ class _Display:
             disable=not console.is_terminal,
         )
         total = run.recipe.numbers.epochs * run.steps_per_epoch
+        self.shown = 0.0  # when the numbers were last brought up to date
         self.task = self.progress.add_task("", total=total, epoch="1", numbers="")
 
     def __enter__(self) -> _Display:
@@ -187,6 +190,9 @@ class _Display:
         self.progress.stop()
 
     def step(self, run: Run) -> None:
+        if time.monotonic() - self.shown < REFRESH_SECONDS:
+            return
+        self.shown = time.monotonic()
         loss, right, count = run.state.sums
         accuracy = f" · accuracy {right / count:.1%}" if run.classifies else ""
         speed = self.progress.tasks[0].speed

@@ -46,7 +46,8 @@ class Geometry:
             name = AXES[len(self.kernel)][axis]
             raise ShapeError(
                 f"the kernel spans {extent} along the {name}, more than its input's {padded}",
-                help=f"use a kernel of at most {room + extent}, pad by {-room} more, or shrink the input less before",
+                help=f"use a kernel of at most {(room + extent - 1) // self.dilation[axis] + 1}, "
+                f"pad by {(1 - room) // 2} more, or shrink the input less before",
                 code="kernel-too-large",
                 argument="kernel",
             )
@@ -54,6 +55,14 @@ class Geometry:
             return room // stride + 1
         count = -(-room // stride) + 1
         # As PyTorch has it: the last window starts inside the input or its leading padding.
+        if not isinstance(size, int) and extent < stride + after:
+            raise ShapeError(
+                f"with `ceil`, a window of {extent} and a stride of {stride}, the last window may see padding alone; "
+                f"the size {size} must be known to tell",
+                help="leave `ceil` out, or use a window of at least the stride and the padding together",
+                code="free-dimension",
+                argument="ceil",
+            )
         if isinstance(count, int) and isinstance(size, int) and (count - 1) * stride >= size + before:
             count -= 1
         return count

@@ -13,7 +13,7 @@ device_option = click.option(
 )
 threads_option = click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1024),
     metavar="N",
     help="CPU threads inside one operator.  [default: one per core]",
 )

@@ -28,7 +28,9 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except (socket.gaierror, UnicodeError):
-        raise AddressError(f"there is no host '{host}'", help="127.0.0.1 is this machine, 0.0.0.0 any network") from None
+        raise AddressError(
+            f"there is no host '{host}'", help="127.0.0.1 is this machine, 0.0.0.0 any network"
+        ) from None
     except OSError as error:
         raise _address_error(error, host, port) from None
     try:

@@ -115,6 +115,15 @@ def test_verify_prints_the_difference_and_passes(netspec: Run, tmp_path: Path) -
     assert (tmp_path / "net.onnx").is_file()
 
 
+def test_programs_read_the_export_as_json(netspec: Run, tmp_path: Path) -> None:
+    done = netspec("export", "resnet", "--verify", "--format", "json")
+    facts = json.loads(done.stdout)
+    assert (facts["file"], facts["side_file"], facts["weights"]) == ("resnet.onnx", None, None)
+    assert facts["bytes"] == (tmp_path / "resnet.onnx").stat().st_size
+    assert [result["shapes"]["image"] for result in facts["verified"]] == [[1, 1, 8, 8], [3, 1, 16, 16]]
+    assert all(0 < result["difference"] < 1e-4 for result in facts["verified"])
+
+
 def test_verify_fails_where_the_lowerings_differ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     network = load("lenet5")
     module = build(network).eval()

@@ -297,7 +297,7 @@ def test_answers_that_are_no_numbers(save_model: SaveModel, tmp_path: Path, loga
 
 def test_top_is_for_classifiers(adder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "both.npz", a=[[1.0, 2.0]], b=[[10.0, 20.0]])
-    assert "--top is for classifiers" in refused(adder, tmp_path / "both.npz", "--top", 2)
+    assert "does not say that it is a classifier" in refused(adder, tmp_path / "both.npz", "--top", 2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,318 @@
+"""The Open Inference Protocol over REST: health, metadata, inference in every datatype, and errors."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from runtime.errors import RunError
+from runtime.server.app import App
+from runtime.session import Session
+from tests.runtime.conftest import SaveModel, classifier_weights
+
+MAX_BODY = 10_000
+
+
+class Client:
+    """Calls an application in process."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(call())
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
+
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Gives a client of a server for a model."""
+    with ThreadPoolExecutor(2) as workers:
+
+        def to(path: Path, name: str = "m") -> Client:
+            return Client(App(Session(path, "cpu", threads=1), name, workers, MAX_BODY))
+
+        yield to
+
+
+@pytest.fixture
+def client(connect: Connect, classifier: Path) -> Client:
+    return connect(classifier, "digits")
+
+
+def image(**changes: Any) -> dict[str, Any]:
+    return {"name": "image", "shape": [1, 1, 4, 4], "datatype": "FP32", "data": [0.5] * 16} | changes
+
+
+def infer(client: Client, *inputs: dict[str, Any], model: str = "m", **fields: Any) -> httpx.Response:
+    return client.post(f"/v2/models/{model}/infer", json={"inputs": inputs, **fields})
+
+
+def error_of(response: httpx.Response, status: int) -> str:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
+    return str(response.json()["error"])
+
+
+def test_health_and_metadata(client: Client) -> None:
+    for path in (
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/digits/ready",
+        "/v2/models/digits/versions/1/ready",
+    ):
+        assert client.get(path).status_code == 200
+    server = client.get("/v2").json()
+    assert server["name"] == "netspec"
+    assert server["extensions"] == []
+    for path in ("/v2/models/digits", "/v2/models/digits/versions/1"):
+        assert client.get(path).json() == {
+            "name": "digits",
+            "versions": ["1"],
+            "platform": "onnxruntime_onnx",
+            "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 4, 4]}],
+            "outputs": [{"name": "fc", "datatype": "FP32", "shape": [-1, 3]}],
+        }
+
+
+@pytest.mark.parametrize("path", ["/v2/models/digits/infer", "/v2/models/digits/versions/1/infer"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_inference(client: Client, path: str, nested: bool) -> None:
+    images = np.random.default_rng(1).normal(size=(2, 1, 4, 4)).astype(np.float32)
+    data = (images if nested else images.ravel()).tolist()
+    body = {"id": "request 7", "inputs": [image(shape=[2, 1, 4, 4], data=data)]}
+    reply = client.post(path, json=body).json()
+    assert (reply["model_name"], reply["model_version"], reply["id"]) == ("digits", "1", "request 7")
+    (fc,) = reply["outputs"]
+    assert (fc["name"], fc["datatype"], fc["shape"]) == ("fc", "FP32", [2, 3])
+    weight, bias = classifier_weights()
+    expected = images.reshape(2, 16) @ weight + bias
+    np.testing.assert_allclose(np.array(fc["data"]).reshape(2, 3), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_id_is_echoed_where_none_was_given(client: Client) -> None:
+    assert "id" not in infer(client, image(), model="digits").json()
+
+
+def test_only_the_outputs_asked_for(connect: Connect, adder: Path) -> None:
+    client = connect(adder)
+    inputs = [{"name": name, "shape": [1, 2], "datatype": "FP32", "data": [1, 2]} for name in ("b", "a")]
+    names = [output["name"] for output in infer(client, *inputs).json()["outputs"]]
+    assert names == ["sum", "double"]
+    reply = infer(client, *inputs, outputs=[{"name": "double", "parameters": {"binary_data": False}}]).json()
+    assert reply["outputs"] == [{"name": "double", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 4.0]}]
+    assert "no output 'triple'" in error_of(infer(client, *inputs, outputs=[{"name": "triple"}]), 400)
+
+
+ECHOED = [
+    ("BOOL", TensorProto.BOOL, [True, False]),
+    ("UINT8", TensorProto.UINT8, [0, 255]),
+    ("UINT16", TensorProto.UINT16, [0, 2**16 - 1]),
+    ("UINT32", TensorProto.UINT32, [0, 2**32 - 1]),
+    ("UINT64", TensorProto.UINT64, [0, 2**64 - 1]),
+    ("INT8", TensorProto.INT8, [-128, 127]),
+    ("INT16", TensorProto.INT16, [-(2**15), 2**15 - 1]),
+    ("INT32", TensorProto.INT32, [-(2**31), 2**31 - 1]),
+    ("INT64", TensorProto.INT64, [-(2**63), 2**63 - 1]),
+    ("FP16", TensorProto.FLOAT16, [-65504.0, 0.5]),
+    ("FP32", TensorProto.FLOAT, [1.5, -3.25]),
+    ("FP64", TensorProto.DOUBLE, [0.1, 1e300]),
+    ("BYTES", TensorProto.STRING, ["", "grüße\0 🙂"]),
+]
+
+
+@pytest.mark.parametrize(("datatype", "element", "values"), ECHOED, ids=[row[0] for row in ECHOED])
+def test_every_datatype_comes_back_as_it_went(
+    connect: Connect, save_echo: SaveModel, datatype: str, element: int, values: list[Any]
+) -> None:
+    client = connect(save_echo(element))
+    (signature,) = client.get("/v2/models/m").json()["inputs"]
+    assert signature == {"name": "x", "datatype": datatype, "shape": [-1, 2]}
+    tensor = {"name": "x", "shape": [1, 2], "datatype": datatype, "data": values}
+    assert infer(client, tensor).json()["outputs"] == [tensor | {"name": "y"}]
+    empty = {"name": "x", "shape": [0, 2], "datatype": datatype, "data": []}
+    assert infer(client, empty).json()["outputs"] == [empty | {"name": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("element", "datatype", "values", "message"),
+    [
+        (TensorProto.BOOL, "BOOL", [1, 0], "BOOL takes true or false, given 1"),
+        (TensorProto.UINT8, "UINT8", [0, 256], "holds a number that UINT8 cannot hold"),
+        (TensorProto.UINT8, "UINT8", [0, -1], "holds a number that UINT8 cannot hold"),
+        (TensorProto.INT64, "INT64", [0, 2**63], "holds a number that INT64 cannot hold"),
+        (TensorProto.INT64, "INT64", [0, 10**30], "INT64 takes whole numbers, given 1e+30"),
+        (TensorProto.INT64, "INT64", [0, 1.0], "INT64 takes whole numbers, given 1.0"),
+        (TensorProto.INT64, "INT64", [0, True], "INT64 takes whole numbers, given true"),
+        (TensorProto.INT64, "INT64", [0, None], "INT64 takes whole numbers, given null"),
+        (TensorProto.FLOAT16, "FP16", [0, 70000], "holds a number that FP16 cannot hold"),
+        (TensorProto.FLOAT, "FP32", [0, 1e300], "holds a number that FP32 cannot hold"),
+        (TensorProto.FLOAT, "FP32", [0, "1.5"], 'FP32 takes numbers, given "1.5"'),
+        (TensorProto.FLOAT, "FP32", [0, {}], "FP32 takes numbers, given {}"),
+        (TensorProto.STRING, "BYTES", ["a", 1], "BYTES takes strings, given 1"),
+        (TensorProto.FLOAT, "FP32", [0, "long" * 100], "…"),
+    ],
+)
+def test_values_that_are_not_of_the_datatype(
+    connect: Connect, save_echo: SaveModel, element: int, datatype: str, values: list[Any], message: str
+) -> None:
+    tensor = {"name": "x", "shape": [1, 2], "datatype": datatype, "data": values}
+    error = error_of(infer(connect(save_echo(element)), tensor), 400)
+    assert message in error
+    assert "input 'x'" in error
+    assert len(error) < 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "img"}, "no input 'img'; it has 'image'"),
+        ({"name": 3}, "not an object with a name"),
+        ({"datatype": "FP64"}, "input 'image': the model expects FP32, given \"FP64\""),
+        ({"datatype": None}, "input 'image': the model expects FP32, given null"),
+        ({"datatype": ["FP32"]}, 'the model expects FP32, given ["FP32"]'),
+        ({"shape": [1, 1, 4, 5], "data": [0] * 20}, "expects float32 [batch, 1, 4, 4], given float32 [1, 1, 4, 5]"),
+        ({"shape": [16]}, "expects float32 [batch, 1, 4, 4], given float32 [16]"),
+        ({"shape": [2, 1, 4, 4]}, "'data' has 16 elements, but shape [2, 1, 4, 4] has 32"),
+        ({"shape": [10**6] * 10}, "'data' has 16 elements"),
+        ({"shape": [0, 10**30]}, "'shape' is not a list of sizes"),
+        ({"shape": [-1, 1, 4, 4]}, "'shape' is not a list of sizes"),
+        ({"shape": [True, 1, 4, 4]}, "'shape' is not a list of sizes"),
+        ({"shape": [1.0, 1, 4, 4]}, "'shape' is not a list of sizes"),
+        ({"shape": "1"}, "'shape' is not a list of sizes"),
+        ({"data": 3}, "'data' is not a list"),
+        ({"data": [[0] * 16]}, "nested otherwise than its shape"),
+        ({"data": [[[[0] * 4, [0] * 4, [0] * 4, [0] * 3]]]}, "nested otherwise than its shape"),
+        ({"data": [[[[0] * 4, [0] * 4, [0] * 4, 0]]]}, "nested otherwise than its shape"),
+        ({"data": [[[[[0]] * 4] * 4]]}, "FP32 takes numbers, given [0]"),
+        ({"data": [0] * 15 + [[0]]}, "FP32 takes numbers, given [0]"),
+        ({"parameters": {"binary_data_size": 64}}, "binary tensors are not supported yet"),
+        ({"parameters": []}, "the parameters of 'image' are not an object"),
+    ],
+)
+def test_inputs_that_are_wrong(client: Client, changes: dict[str, Any], message: str) -> None:
+    assert message in error_of(infer(client, image(**changes), model="digits"), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is not JSON"),
+        (b"{", "the body is not JSON"),
+        (b"\xff\xfe", "the body is not JSON"),
+        (b'{"inputs": [NaN]}', "the body is not JSON"),
+        (b'{"inputs": [1e999]}', "the body is not JSON"),
+        (b"[" * 5000, "the body is not JSON"),
+        (b"[]", "the request is not a JSON object"),
+        (b"{}", "'inputs' is missing"),
+        (b'{"inputs": {}}', "'inputs' is not a list"),
+        (b'{"inputs": [1]}', "not an object with a name"),
+        (b'{"inputs": []}', "input 'image' is missing"),
+        (b'{"id": 7, "inputs": []}', "'id' is not a string"),
+        (b'{"inputs": [], "outputs": "fc"}', "'outputs' is not a list"),
+        (b'{"inputs": [], "parameters": {"binary_data_output": true}}', "binary tensors are not supported yet"),
+    ],
+)
+def test_bodies_that_are_no_requests(client: Client, body: bytes, message: str) -> None:
+    assert message in error_of(client.post("/v2/models/digits/infer", content=body), 400)
+
+
+def test_an_input_given_twice_or_not_at_all(connect: Connect, adder: Path) -> None:
+    client = connect(adder)
+    tensor = {"name": "a", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    assert "input 'a' is given twice" in error_of(infer(client, tensor, tensor), 400)
+    assert "input 'b' is missing" in error_of(infer(client, tensor), 400)
+    del tensor["data"]
+    assert "input 'a': 'data' is missing" in error_of(infer(client, tensor), 400)
+
+
+def test_sizes_that_fit_the_signature_but_not_each_other(connect: Connect, adder: Path) -> None:
+    a = {"name": "a", "shape": [2, 2], "datatype": "FP32", "data": [1] * 4}
+    b = {"name": "b", "shape": [3, 2], "datatype": "FP32", "data": [1] * 6}
+    assert "cannot compute on this input" in error_of(infer(connect(adder), a, b), 400)
+
+
+def test_values_that_the_model_cannot_compute_on(connect: Connect, picker: Path) -> None:
+    index = {"name": "index", "shape": [1], "datatype": "INT64", "data": [7]}
+    assert "cannot compute on this input" in error_of(infer(connect(picker), index), 400)
+
+
+def test_nan_and_infinity_in_outputs_become_null(connect: Connect, logarithm: Path) -> None:
+    x = {"name": "x", "shape": [3], "datatype": "FP32", "data": [-1.0, 0.0, 1.0]}
+    response = infer(connect(logarithm), x)
+    assert response.status_code == 200
+    assert response.json()["outputs"][0]["data"] == [None, None, 0.0]
+
+
+def test_what_is_not_there_is_404(client: Client) -> None:
+    assert error_of(client.get("/v2/models/other"), 404) == "there is no model 'other' here; the model is 'digits'"
+    assert "there is no model 'other'" in error_of(client.get("/v2/models/other/ready"), 404)
+    assert "there is no model 'other'" in error_of(infer(client, model="other"), 404)
+    assert "has no version '2'" in error_of(client.get("/v2/models/digits/versions/2"), 404)
+    assert "has no version '2'" in error_of(client.post("/v2/models/digits/versions/2/infer"), 404)
+    for path in ("/", "/v3", "/v2/models/digits/config", "/v2/models/../../etc/passwd"):
+        assert "there is nothing at" in error_of(client.get(path), 404)
+
+
+def test_wrong_verbs_are_405_and_say_which_are_right(client: Client) -> None:
+    response = client.get("/v2/models/digits/infer")
+    assert "does not take GET" in error_of(response, 405)
+    assert response.headers["allow"] == "POST"
+    for path in ("/v2", "/v2/health/live", "/v2/models/digits", "/v2/models/digits/ready"):
+        response = client.post(path)
+        assert "does not take POST" in error_of(response, 405)
+        assert "GET" in response.headers["allow"]
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def test_a_body_over_the_limit_is_413(client: Client) -> None:
+    too_much = json.dumps({"inputs": [image()], "id": "x" * MAX_BODY}).encode()
+    assert "larger than 10000 bytes" in error_of(client.post("/v2/models/digits/infer", content=too_much), 413)
+    in_pieces = client.post("/v2/models/digits/infer", content=pieces(too_much[:5000], too_much[5000:]))
+    assert "larger than 10000 bytes" in error_of(in_pieces, 413)
+    in_pieces = client.post("/v2/models/digits/infer", content=pieces(b'{"inputs"', b": []}"))
+    assert "input 'image' is missing" in error_of(in_pieces, 400)
+
+
+def test_what_is_not_supported_yet_says_so(client: Client) -> None:
+    binary = client.post("/v2/models/digits/infer", content=b"{}", headers={"Inference-Header-Content-Length": "2"})
+    assert "binary tensors are not supported yet" in error_of(binary, 400)
+    packed = client.post("/v2/models/digits/infer", content=b"{}", headers={"Content-Encoding": "gzip"})
+    assert "compressed bodies are not supported" in error_of(packed, 415)
+
+
+@pytest.mark.parametrize("failure", [RunError("out of memory at 0x7f"), ValueError("secret")])
+def test_failures_of_the_server_are_500_without_details(
+    client: Client, monkeypatch: pytest.MonkeyPatch, failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Session, "run", fail)
+    assert error_of(infer(client, image(), model="digits"), 500) == "internal error; the server's log says more"
+    assert str(failure) in caplog.text

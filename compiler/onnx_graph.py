@@ -77,6 +77,11 @@ class NodeWriter:
         self.graph.initializers[key] = np.array(values, dtype=np.int64 if whole else np.float32)
         return key
 
+    def scalar(self, name: str, value: float) -> str:
+        key = f"{self.path}/{name}"
+        self.graph.initializers[key] = np.array(value, dtype=np.float32)
+        return key
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         name = f"{self.path}/{part}" if part else self.path
         node = onnx.NodeProto(op_type=op_type, name=name, input=inputs, output=[name])

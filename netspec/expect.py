@@ -106,6 +106,10 @@ def _compare_shape(network: Network, node: Node, path: str, shape: tuple[Any, ..
     if not isinstance(node, Sequence):
         yield Diagnostic("wrong-type", "a shape is a list, as in `[N, 64, 56, 56]`", node.span)
         return
+    for item in node.items:
+        if not isinstance(item, Scalar) or isinstance(item.value, bool | float):
+            yield Diagnostic("wrong-type", "a size is a whole number, or the name of a free dimension", item.span)
+            return
     wanted: list[Any] = [
         symbol(item.text) if isinstance(item, Scalar) and isinstance(item.value, str) else getattr(item, "value", None)
         for item in node.items

@@ -106,7 +106,7 @@ def _unknown_kind(word: str, span: Span, blocks: Iterable[str]) -> Diagnostic:
     names = [*discover(plugins=True), *blocks, CONTAINER]
     help = did_you_mean(word, names)
     if not nearest(word, names):
-        help = "the ops and blocks here are " + ", ".join(sorted(f"`{name}`" for name in names))
+        help = "the ops and blocks here are " + ", ".join(f"`{name}`" for name in sorted(names))
     return Diagnostic("unknown-op", f"there is no op or block called `{word}`", span, help=help)
 
 

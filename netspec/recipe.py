@@ -27,7 +27,7 @@ FromZero = Annotated[int, Argument(ge=0, le=2**31 - 1)]
 class Choice(BaseModel):
     """One way of doing something; its first field is the primary argument."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
     kind: ClassVar[str]
 
 
@@ -134,7 +134,7 @@ CHOICES: dict[str, dict[str, type[Choice]]] = {
 class TrainNumbers(BaseModel):
     """The plain settings of `train`."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     epochs: Whole = 10
     batch_size: Whole = 32
@@ -160,7 +160,7 @@ PositivePerChannel = Positive | tuple[Positive, ...]
 class Preprocess(BaseModel):
     """From an image's pixels to the input: resized to its height and width, (pixel/255 − mean)/std for each channel."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     mean: PerChannel = 0.0
     std: PositivePerChannel = 1.0

@@ -9,6 +9,7 @@ from netspec.diagnostics import Diagnostic
 from netspec.source import Source, Span
 
 MAX_WIDTH = 160
+MAX_MESSAGE = 600
 Paint = Callable[[str, str], str]
 
 
@@ -28,7 +29,10 @@ def ansi(text: str, style: str) -> str:
 def as_text(diagnostic: Diagnostic, paint: Paint = plain) -> str:
     """A diagnostic for people: the message, the lines it is about with what each has to do with it, and the mend."""
     severity = diagnostic.severity
-    head = paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {diagnostic.message}", "bold")
+    message = diagnostic.message
+    if len(message) > MAX_MESSAGE:  # it quotes a word that nobody meant to be so long
+        message = f"{message[: MAX_MESSAGE // 2]} … {message[-MAX_MESSAGE // 2 :]}"
+    head = paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {message}", "bold")
     marks = [(diagnostic.span, diagnostic.label, True)] + [
         (label.span, label.text, False) for label in diagnostic.labels
     ]

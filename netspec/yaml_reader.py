@@ -80,6 +80,8 @@ def read_file(path: Path, name: str | None = None) -> Source:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise refuse("unreadable-file", f"`{label}` can't be read: {error.strerror or error}") from None
+    except ValueError as error:  # a name that no file can have
+        raise refuse("unreadable-file", f"`{label}` can't be read: {error}") from None
     if len(data) > MAX_BYTES:
         raise refuse("file-too-large", f"`{label}` is larger than {MAX_BYTES >> 20} MiB, the most that a spec may be")
     try:

@@ -5,7 +5,23 @@ from __future__ import annotations
 from torch import nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
-from netspec.ops.activation import Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Tanh
+from netspec.ops.activation import (
+    Elu,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Mish,
+    PRelu,
+    Relu,
+    Relu6,
+    Selu,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from netspec.tensor import TensorType
 
 
@@ -78,6 +94,107 @@ class SiluLowering(Lowering):
     def onnx(op: Silu, node: Emitter) -> None:
         gate = node.emit("Sigmoid", [node.inputs[0]], part="gate")
         node.emit("Mul", [node.inputs[0], gate])
+
+
+@lowers(Elu)
+class EluLowering(Lowering):
+    works_in_place = True
+
+    @staticmethod
+    def torch(op: Elu, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.ELU(op.alpha)
+
+    @staticmethod
+    def onnx(op: Elu, node: Emitter) -> None:
+        node.emit("Elu", [node.inputs[0]], alpha=op.alpha)
+
+
+@lowers(Selu)
+class SeluLowering(Lowering):
+    works_in_place = True
+
+    @staticmethod
+    def torch(op: Selu, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.SELU()
+
+    @staticmethod
+    def onnx(op: Selu, node: Emitter) -> None:
+        node.emit("Selu", [node.inputs[0]])
+
+
+@lowers(Softplus)
+class SoftplusLowering(Lowering):
+    @staticmethod
+    def torch(op: Softplus, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.Softplus()
+
+    @staticmethod
+    def onnx(op: Softplus, node: Emitter) -> None:
+        node.emit("Softplus", [node.inputs[0]])
+
+
+@lowers(Mish)
+class MishLowering(Lowering):
+    @staticmethod
+    def torch(op: Mish, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.Mish()
+
+    @staticmethod
+    def onnx(op: Mish, node: Emitter) -> None:
+        node.emit("Mish", [node.inputs[0]])
+
+
+@lowers(HardSigmoid)
+class HardSigmoidLowering(Lowering):
+    @staticmethod
+    def torch(op: HardSigmoid, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.Hardsigmoid()
+
+    @staticmethod
+    def onnx(op: HardSigmoid, node: Emitter) -> None:
+        node.emit("HardSigmoid", [node.inputs[0]], alpha=1 / 6, beta=0.5)
+
+
+@lowers(HardSwish)
+class HardSwishLowering(Lowering):
+    @staticmethod
+    def torch(op: HardSwish, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.Hardswish()
+
+    @staticmethod
+    def onnx(op: HardSwish, node: Emitter) -> None:
+        node.emit("HardSwish", [node.inputs[0]])
+
+
+@lowers(Relu6)
+class Relu6Lowering(Lowering):
+    works_in_place = True
+
+    @staticmethod
+    def torch(op: Relu6, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.ReLU6()
+
+    @staticmethod
+    def onnx(op: Relu6, node: Emitter) -> None:
+        node.emit("Clip", [node.inputs[0], node.scalar("low", 0.0), node.scalar("high", 6.0)])
+
+
+@lowers(PRelu)
+class PReluLowering(Lowering):
+    @staticmethod
+    def torch(op: PRelu, inputs: tuple[TensorType, ...]) -> nn.Module:
+        channels = inputs[0].shape[1] if op.per_channel else 1
+        assert isinstance(channels, int)
+        return nn.PReLU(channels, op.slope)
+
+    @staticmethod
+    def onnx(op: PRelu, node: Emitter) -> None:
+        slope = node.weight("weight")
+        spatial = node.types[0].rank - 2
+        if op.per_channel and spatial:  # a slope of C numbers would be laid along the last axis
+            axes = node.constant("axes", list(range(1, spatial + 1)))
+            slope = node.emit("Unsqueeze", [slope, axes], part="slope")
+        node.emit("PRelu", [node.inputs[0], slope])
 
 
 @lowers(Softmax)

@@ -25,6 +25,9 @@ class Emitter(Protocol):
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         """The name of an initializer with fixed one-dimensional values, int64 or float32."""
 
+    def scalar(self, name: str, value: float) -> str:
+        """The name of an initializer with one float32 number."""
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         """Adds a node; without `part` it gives the layer's result, with it an intermediate value."""
 

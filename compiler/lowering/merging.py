@@ -5,8 +5,15 @@ from __future__ import annotations
 from torch import Tensor, cat, nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
-from netspec.ops.merging import Add, Concat
+from netspec.ops.merging import Add, Concat, Multiply
 from netspec.tensor import TensorType
+
+
+def fold(node: Emitter, op_type: str) -> None:
+    """A node of two inputs applied along all of them."""
+    result, *others = node.inputs
+    for index, other in enumerate(others, start=1):
+        result = node.emit(op_type, [result, other], part="" if index == len(others) else f"part{index}")
 
 
 class SumOf(nn.Module):
@@ -43,9 +50,30 @@ class AddLowering(Lowering):
 
     @staticmethod
     def onnx(op: Add, node: Emitter) -> None:
-        total, *others = node.inputs
-        for index, other in enumerate(others):
-            total = node.emit("Add", [total, other], part="" if index == len(others) - 1 else f"sum{index}")
+        fold(node, "Add")
+
+
+class ProductOf(nn.Module):
+    """The product of its inputs, element by element."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        first, *others = inputs
+        for other in others:
+            first = first * other
+        return first
+
+
+@lowers(Multiply)
+class MultiplyLowering(Lowering):
+    overwritable = True
+
+    @staticmethod
+    def torch(op: Multiply, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return ProductOf()
+
+    @staticmethod
+    def onnx(op: Multiply, node: Emitter) -> None:
+        fold(node, "Mul")
 
 
 @lowers(Concat)

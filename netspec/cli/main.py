@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from io import TextIOWrapper
 
 import click
 
@@ -87,6 +88,11 @@ def main() -> None:
     """The console script. Exit codes: 0 ok, 1 the input is wrong, 2 the command was used wrongly."""
     # Plugins of pydantic are not ours to load; looking for them costs as much as checking a spec.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, TextIOWrapper
+        ):  # what the terminal can't show, a file's odd name say, is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(prog_name="netspec")
     except BrokenPipeError:  # the reader, `head` say, has seen enough

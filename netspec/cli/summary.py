@@ -38,14 +38,15 @@ def command(spec: str, settings: tuple[str, ...], form: str) -> None:
 def _print_table(summary: dict[str, Any]) -> None:
     table = Table(title=title(summary), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in ("parameters", "MACs") else "left", no_wrap=True)
-    for row in rows(summary):
+        number = heading in ("parameters", "MACs")  # what has to stay in one piece on a narrow terminal
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    cells = rows(summary)
+    for row in cells:
         table.add_row(*row)
     console = Console(highlight=False)
     if not console.is_terminal:  # a pipe has no width: nothing is cut off
-        console = Console(
-            highlight=False, width=max(80, *(sum(len(cell) + 3 for cell in row) for row in rows(summary)))
-        )
+        widths = [max(map(len, column)) for column in zip(HEADINGS, *cells, strict=True)]
+        console = Console(highlight=False, width=max(len(title(summary)), sum(widths) + 3 * len(widths)))
     console.print(table)
     console.print()
     for name, value in totals(summary):

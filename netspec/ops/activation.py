@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field as Argument
 
 from netspec.ops.base import Op
-from netspec.tensor import ShapeError, TensorType
+from netspec.tensor import ShapeError, TensorType, Weight, need_known, need_rank
 
 
 class Relu(Op):
@@ -44,6 +44,74 @@ class Silu(Op):
     """x·sigmoid(x), also called swish. In and out: any shape. Source: Elfwing et al. 2017, equation 1."""
 
     kind: ClassVar[str] = "silu"
+
+
+class Relu6(Op):
+    """min(max(0, x), 6). In and out: any shape. Source: Howard et al. 2017, "MobileNets"; Krizhevsky 2010."""
+
+    kind: ClassVar[str] = "relu6"
+
+
+class Elu(Op):
+    """x where positive, alpha·(eˣ − 1) elsewhere. In and out: any shape. Source: Clevert et al. 2015, equation 15."""
+
+    kind: ClassVar[str] = "elu"
+
+    alpha: Annotated[float, Argument(gt=0)] = 1.0
+
+
+class Selu(Op):
+    """λx where positive, λα(eˣ − 1) elsewhere. In and out: any shape. Source: Klambauer et al. 2017, equation 2."""
+
+    kind: ClassVar[str] = "selu"
+
+
+class Softplus(Op):
+    """ln(1 + eˣ). In and out: any shape. Source: Dugas et al. 2000, section 4."""
+
+    kind: ClassVar[str] = "softplus"
+
+
+class Mish(Op):
+    """x·tanh(ln(1 + eˣ)). In and out: any shape. Source: Misra 2019, equation 1."""
+
+    kind: ClassVar[str] = "mish"
+
+
+class HardSigmoid(Op):
+    """min(max(0, x/6 + 1/2), 1). In and out: any shape. Source: Howard et al. 2019, "MobileNetV3", section 5.2."""
+
+    kind: ClassVar[str] = "hardsigmoid"
+
+
+class HardSwish(Op):
+    """x·min(max(0, x/6 + 1/2), 1). In and out: any shape. Source: Howard et al. 2019, "MobileNetV3", section 5.2."""
+
+    kind: ClassVar[str] = "hardswish"
+
+
+class PRelu(Op):
+    """x where positive, slope·x elsewhere, the slope of every channel (or one for all) being trained.
+
+    In and out: N × C × …. Source: He et al. 2015, "Delving deep into rectifiers", equation 1.
+    """
+
+    kind: ClassVar[str] = "prelu"
+
+    slope: float = 0.25
+    per_channel: bool = False
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        (x,) = inputs
+        need_rank(x, 2)
+        if self.per_channel:
+            need_known(x.shape[1], "the number of channels", "give the input a fixed channel count")
+        return x
+
+    def weights(self, *inputs: TensorType) -> dict[str, Weight]:
+        channels = inputs[0].shape[1] if self.per_channel else 1
+        assert isinstance(channels, int)
+        return {"weight": Weight((channels,))}
 
 
 class Softmax(Op):

@@ -47,7 +47,7 @@ class Window:
 class Op(BaseModel):
     """One operation of the language. Subclasses document tensor shapes in and out, and their source."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
     kind: ClassVar[str] = ""
     wiring: ClassVar[bool] = False  # the kind's own value names the layers that are read: `add: [a, b]`

@@ -8,16 +8,13 @@ from netspec.ops.base import Line, Op
 from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
 
 
-class Add(Op):
-    """The sum of tensors of one shape: the residual connection.
+class _Elementwise(Op):
+    """An operation on tensors of one shape, element by element."""
 
-    In: two or more tensors of equal shape. Out: that shape. Source: He et al. 2015, equation 1.
-    """
-
-    kind: ClassVar[str] = "add"
     wiring: ClassVar[bool] = True
     least_inputs: ClassVar[int] = 2
     most_inputs: ClassVar[int | None] = None
+    done: ClassVar[str]
 
     def output(self, *inputs: TensorType) -> TensorType:
         first = inputs[0]
@@ -25,10 +22,40 @@ class Add(Op):
             if other.shape != first.shape and not _may_agree(first, other):
                 shapes = f"{write_shape(first.shape)} and {write_shape(other.shape)}"
                 raise ShapeError(
-                    f"tensors of different shapes can't be added: {shapes}",
-                    help=_projection(first, other),
+                    f"tensors of different shapes can't be {self.done}: {shapes}", help=_projection(first, other)
                 )
         return first
+
+
+class Add(_Elementwise):
+    """The sum of tensors of one shape: the residual connection.
+
+    In: two or more tensors of equal shape. Out: that shape. Source: He et al. 2015, equation 1.
+    """
+
+    kind: ClassVar[str] = "add"
+    done: ClassVar[str] = "added"
+
+
+class Multiply(_Elementwise):
+    """The product of tensors, element by element; a map of one place per channel scales whole channels.
+
+    In: two or more tensors of equal shape, or with sizes of 1 where another has more. Out: the larger shape.
+    Source: Hu et al. 2017, "Squeeze-and-excitation networks", equation 4.
+    """
+
+    kind: ClassVar[str] = "multiply"
+    done: ClassVar[str] = "multiplied"
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        result = inputs[0]
+        for other in inputs[1:]:
+            if other.rank != result.rank:
+                return super().output(*inputs)
+            wide = [a if b == 1 else b if a == 1 else a for a, b in zip(result.shape, other.shape, strict=True)]
+            super().output(result.with_shape(*wide), other.with_shape(*_stretched(other, wide)))
+            result = result.with_shape(*wide)
+        return result
 
 
 class Concat(Op):
@@ -73,6 +100,11 @@ class Concat(Op):
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         parts = " + ".join(str(x.shape[self.axis]) for x in inputs)
         yield Line("channels" if self.axis == 1 else f"axis {self.axis}", parts, str(output.shape[self.axis]))
+
+
+def _stretched(x: TensorType, shape: list[Dim]) -> list[Dim]:
+    """The tensor's shape with sizes of 1 stretched to those of `shape`."""
+    return [b if a == 1 else a for a, b in zip(x.shape, shape, strict=True)]
 
 
 def _may_agree(a: TensorType, b: TensorType) -> bool:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from netspec.ops.base import LengthPerAxis, Line, Op, PerAxis, Window
-from netspec.ops.sliding import Geometry, geometry
-from netspec.tensor import ShapeError, TensorType, need_rank
+from netspec.ops.base import LengthPerAxis, Line, Op, PerAxis, Window, per_axis
+from netspec.ops.sliding import AXES, Geometry, geometry
+from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
 
 
 class Pooling(Op):
@@ -60,14 +60,8 @@ class AvgPool(Pooling):
     count_padding: bool = True
 
 
-class GlobalAvgPool(Op):
-    """The mean of each channel's whole map.
-
-    In: N × C × spatial. Out: N × C × 1 for each spatial axis.
-    Source: Lin et al. 2013, "Network In Network", section 3.2.
-    """
-
-    kind: ClassVar[str] = "global_avgpool"
+class _GlobalPool(Op):
+    """One value for each channel's whole map."""
 
     def output(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
@@ -77,3 +71,64 @@ class GlobalAvgPool(Op):
     def window(self, *inputs: TensorType) -> Window:
         spatial = inputs[0].spatial
         return Window(spatial, spatial)
+
+
+class GlobalAvgPool(_GlobalPool):
+    """The mean of each channel's whole map.
+
+    In: N × C × spatial. Out: N × C × 1 for each spatial axis.
+    Source: Lin et al. 2013, "Network In Network", section 3.2.
+    """
+
+    kind: ClassVar[str] = "global_avgpool"
+
+
+class GlobalMaxPool(_GlobalPool):
+    """The greatest value of each channel's whole map.
+
+    In: N × C × spatial. Out: N × C × 1 for each spatial axis. Source: Oquab et al. 2015, section 3.
+    """
+
+    kind: ClassVar[str] = "global_maxpool"
+
+
+class AdaptiveAvgPool(Op):
+    """Means over windows that divide the map into `size` parts: part i spans ⌊i·L/size⌋ to ⌈(i + 1)·L/size⌉.
+
+    In: N × C × spatial (one to three axes). Out: N × C × size. Source: He et al. 2014, "Spatial pyramid pooling",
+    section 2.3.
+    """
+
+    kind: ClassVar[str] = "adaptive_avgpool"
+
+    size: PerAxis
+
+    def sizes(self, x: TensorType) -> tuple[int, ...]:
+        """The output size along each axis."""
+        found = per_axis(self.size, len(x.spatial))
+        if found is None:
+            raise ShapeError(
+                f"`size` lists other than {len(x.spatial)} numbers for {write_shape(x.shape)}",
+                help=f"give one number, or {len(x.spatial)}",
+                argument="size",
+            )
+        return found
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        (x,) = inputs
+        need_rank(x, 3, 5)
+        return x.with_shape(*x.shape[:2], *self.sizes(x))
+
+    def window(self, *inputs: TensorType) -> Window:
+        """The widest of the parts, which overlap where the size does not divide the map."""
+        (x,) = inputs
+        parts = self.sizes(x)
+        return Window(
+            tuple(-(-length // size) for length, size in zip(x.spatial, parts, strict=True)),
+            tuple(length // size for length, size in zip(x.spatial, parts, strict=True)),
+        )
+
+    def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
+        (x,) = inputs
+        for name, length, size in zip(AXES[len(x.spatial)], x.spatial, self.sizes(x), strict=True):
+            yield Line(name, f"{length} in {size} parts", str(size))

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from netspec.ops.base import Op, Probability
+from netspec.tensor import TensorType, need_rank
 
 
 class Dropout(Op):
@@ -14,6 +15,32 @@ class Dropout(Op):
     kind: ClassVar[str] = "dropout"
 
     p: Probability = 0.5
+
+
+class ChannelDropout(Op):
+    """Whole channels of a sample are zeroed with probability `p` in training; nothing happens in use.
+
+    In and out: N × C × spatial. Source: Tompson et al. 2015, "Efficient object localization", section 3.2.
+    """
+
+    kind: ClassVar[str] = "channel_dropout"
+
+    p: Probability = 0.5
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        need_rank(inputs[0], 3, 5)
+        return inputs[0]
+
+
+class StochasticDepth(Op):
+    """Whole samples are zeroed with probability `p` in training and the rest scaled by 1/(1 − p); nothing in use.
+
+    In and out: N × …; it stands at the end of a residual branch. Source: Huang et al. 2016, section 3.
+    """
+
+    kind: ClassVar[str] = "stochastic_depth"
+
+    p: Probability
 
 
 class Identity(Op):

@@ -90,7 +90,9 @@ def _rest(session: Session, name: str) -> Starlette:
             Route(f"{prefix}/ready", model_ready),
             Route(f"{prefix}/infer", elsewhere, methods=["POST"]),
         ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _internal_error})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _internal_error})
+    app.router.redirect_slashes = False
+    return app
 
 
 def _signature(spec: TensorSpec) -> dict[str, Any]:

@@ -41,11 +41,14 @@ class Infer:
         """Reads one request and sends its answer; a client that has gone gets none."""
         try:
             body = await self._body(Headers(scope=scope), receive)
+            if body is None:
+                return
+            status, reply = await asyncio.get_running_loop().run_in_executor(self._workers, self.answer, body)
         except Refusal as refusal:
-            await _send(send, refusal.status, write_error(str(refusal)))
-            return
-        if body is not None:
-            await _send(send, *await asyncio.get_running_loop().run_in_executor(self._workers, self.answer, body))
+            status, reply = refusal.status, write_error(str(refusal))
+        except asyncio.CancelledError:  # a stopping server gives up on what takes too long to arrive or to finish
+            status, reply = 503, write_error("the server is stopping")
+        await _send(send, status, reply)
 
     def answer(self, body: bytes) -> tuple[int, bytes]:
         """The HTTP status and JSON that answer the JSON in `body`."""

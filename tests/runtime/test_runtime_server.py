@@ -271,7 +271,7 @@ def test_what_is_not_there_is_404(client: Client) -> None:
     assert "there is no model 'other'" in error_of(infer(client, model="other"), 404)
     assert "has no version '2'" in error_of(client.get("/v2/models/digits/versions/2"), 404)
     assert "has no version '2'" in error_of(client.post("/v2/models/digits/versions/2/infer"), 404)
-    for path in ("/", "/v3", "/v2/models/digits/config", "/v2/models/../../etc/passwd"):
+    for path in ("/", "/v3", "/v2/", "/v2/models/digits/", "/v2/models/digits/config", "/v2/models/../../etc/passwd"):
         assert "there is nothing at" in error_of(client.get(path), 404)
 
 
@@ -316,3 +316,38 @@ def test_failures_of_the_server_are_500_without_details(
     monkeypatch.setattr(Session, "run", fail)
     assert error_of(infer(client, image(), model="digits"), 500) == "internal error; the server's log says more"
     assert str(failure) in caplog.text
+
+
+def test_a_request_that_a_stopping_server_gives_up_is_503(client: Client) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def stop() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/digits/infer", "headers": []}
+        task = asyncio.create_task(client.app(scope, receive, send))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    asyncio.run(stop())
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"]) == {"error": "the server is stopping"}
+
+
+def test_a_client_that_goes_away_gets_no_answer(client: Client) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/digits/infer", "headers": []}
+    asyncio.run(client.app(scope, receive, send))
+    assert sent == []

@@ -24,7 +24,7 @@ from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields, 
 from netspec.uses import least_size
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
-MAX_LAYERS = 100_000  # containers, and layers that a `when` leaves out, count too
+MAX_LAYERS = 1_000_000  # containers, and layers that a `when` leaves out, count too
 MAX_DEPTH = 64
 
 

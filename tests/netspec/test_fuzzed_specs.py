@@ -24,10 +24,8 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 
 
 def is_inside(span: Span) -> bool:
-    """Whether a span lies in its source: where the text ends at the latest, and not end before it begins."""
-    lines = span.source.text.splitlines() or [""]
-    if span.source.text[-1:] in ("\n", "\r", "\x85", "\u2028", "\u2029"):
-        lines.append("")
+    """Whether a span lies in its source; it may end at the start of the line after the last."""
+    lines = [*span.source.text.splitlines(), ""]
     if not 1 <= span.line <= span.end_line <= len(lines):
         return False
     if (span.line, span.column) > (span.end_line, span.end_column):

@@ -243,10 +243,17 @@ def show(value: Any) -> str:
     if isinstance(value, expressions.Shaped):
         return "a tensor (say which of its sizes: `in.channels`)"
     if isinstance(value, tuple):
-        return "the list [" + ", ".join(str(item) for item in value[:8]) + ("]" if len(value) <= 8 else ", …]")
+        return f"the list {_written(value)}"
     if isinstance(value, dict):
         return "a mapping"
     return str(value)
+
+
+def _written(value: Any) -> str:
+    """A value as it stands in YAML, a long list cut short."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_written(item) for item in value[:8]) + ("]" if len(value) <= 8 else ", …]")
+    return str(value).lower() if isinstance(value, bool) else "~" if value is None else str(value)
 
 
 @lru_cache(maxsize=1024)

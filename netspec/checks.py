@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import networkx as nx
 
 from netspec import dims
+from netspec.calls import operand_diagnostic
 from netspec.diagnostics import Diagnostic, Findings
 from netspec.document import Document, Parameter
-from netspec.elaborate import operand_diagnostic
 from netspec.network import Layer, Network, nominal
 from netspec.ops.base import Op
 from netspec.source import Span
@@ -96,7 +96,8 @@ def check_arguments_are_used(document: Document, findings: Findings) -> None:
         _warn_unused(block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", findings)
     used = reached(document.net, document.blocks) if document.net is not None else set()
     for name, block in document.blocks.items():
-        if name not in used:
+        borrowed = block.span.source is not document.root.span.source  # from a library, most of which one needs not
+        if name not in used and not borrowed:
             message = f"no layer uses the block `{name}`"
             findings.add(
                 Diagnostic("unused-block", message, block.span, severity="warning", help="use it or remove it")

@@ -14,12 +14,16 @@ from pydantic import Field as Argument
 from netspec.binding import NotKnown, Refused, bind, show, value_of
 from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean, nearest
 from netspec.dims import Dim, symbol
+from netspec.layers import BRANCHES, CONTAINER, CONTAINERS, LayerForm
 from netspec.source import Span
 from netspec.tensor import TensorType
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
 LANGUAGE_VERSION = 1
-SECTIONS = ("netspec", "name", "source", "args", "inputs", "blocks", "net", "outputs", "expect", "train", "deploy")
+SECTIONS = (
+    "netspec", "name", "source", "extends", "use", "args", "inputs", "blocks", "net", "outputs", "expect",
+    "train", "deploy",
+)  # fmt: skip
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": tuple}
 RESERVED = frozenset({"in", "i"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -44,10 +48,15 @@ class Block:
 
     name: str
     parameters: dict[str, Parameter]
-    net: Node
+    body: LayerForm
     span: Span
     node: Node
     broken: bool = False
+
+    @property
+    def net(self) -> Node:
+        """What holds the block's layers."""
+        return self.body.value or self.node
 
 
 @dataclass(slots=True)
@@ -107,6 +116,9 @@ def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findi
             findings.add(Diagnostic("unknown-key", f"a spec has no section `{key}`", entry.key.span, help=help))
     _check_version(root, findings)
     document = Document(root, _text(root, "name", file_stem, findings), _text(root, "source", "", findings))
+    document.blocks = _read_blocks(root.entries.get("blocks"), findings)
+    if is_library(root):
+        return None
     document.parameters = _read_parameters(root.entries.get("args"), findings)
     document.arguments = _read_arguments(document.parameters, overrides, findings)
     if isinstance(declared := root.get("args"), Mapping):
@@ -117,13 +129,18 @@ def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findi
         document.as_written = own == document.arguments
     if "inputs" in root.entries or "inputs" not in meant:
         document.inputs = _read_inputs(root, document.arguments, findings)
-    document.blocks = _read_blocks(root.entries.get("blocks"), findings)
     document.net = root.get("net")
     if document.net is None and "net" not in meant:
         findings.add(
             Diagnostic("missing-section", "the spec has no `net`", _first(root), help="add `net:` with the layers")
         )
     return document if document.inputs and document.net is not None else None
+
+
+def is_library(root: Node) -> bool:
+    """Whether a file holds blocks for other specs and no network of its own."""
+    sections = root.entries.keys() if isinstance(root, Mapping) else set()
+    return "blocks" in sections and not sections & {"net", "inputs", "outputs", "extends"}
 
 
 def is_name(text: str) -> bool:
@@ -371,18 +388,30 @@ def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:
         if not isinstance(item.value, Mapping):
             help = "write `args: {…}` and `net: {…}` below it"
             findings.add(Diagnostic("wrong-type", f"the block `{name}` takes a mapping", item.value.span, help=help))
-            blocks[name] = Block(name, {}, item.value, item.key.span, item.value, broken=True)
+            nothing = LayerForm(CONTAINER, item.key.span, None, {}, {})
+            blocks[name] = Block(name, {}, nothing, item.key.span, item.value, broken=True)
             continue
-        net = item.value.get("net")
-        for key, part in item.value.entries.items():
-            if key not in ("args", "net"):
-                help = did_you_mean(key, ("args", "net"))
-                findings.add(Diagnostic("unknown-key", f"a block has no `{key}`", part.key.span, help=help))
-        if net is None:
-            help = "add `net:` with its layers"
-            findings.add(Diagnostic("missing-section", f"the block `{name}` has no `net`", item.key.span, help=help))
         before = len(findings)
+        body = _read_body(name, item, item.value, findings)
         parameters = _read_parameters(item.value.entries.get("args"), findings)
-        broken = net is None or len(findings) > before
-        blocks[name] = Block(name, parameters, net or item.value, item.key.span, item.value, broken)
+        blocks[name] = Block(name, parameters, body, item.key.span, item.value, broken=len(findings) > before)
     return blocks
+
+
+def _read_body(name: str, item: Entry, node: Mapping, findings: Findings) -> LayerForm:
+    """A block's layers: `net`, or `branches` with their `merge`."""
+    kinds = [key for key in CONTAINERS if key in node.entries]
+    kind = kinds[0] if kinds else CONTAINER
+    known = {"args", kind, *(["merge"] if kind == BRANCHES else [])}
+    for key, part in node.entries.items():
+        if key not in known:
+            help = did_you_mean(key, ("args", *CONTAINERS, "merge"))
+            if len(kinds) > 1 and key in kinds:
+                help = "put one of them into the other"
+            findings.add(Diagnostic("unknown-key", f"a block has no `{key}`", part.key.span, help=help))
+    if not kinds:
+        help = "add `net:` with its layers"
+        findings.add(Diagnostic("missing-section", f"the block `{name}` has no `net`", item.key.span, help=help))
+    arguments = {"merge": node.entries["merge"]} if "merge" in known & node.entries.keys() else {}
+    entry = node.entries.get(kind)
+    return LayerForm(kind, entry.key.span if entry else item.key.span, entry.value if entry else None, arguments, {})

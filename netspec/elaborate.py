@@ -7,22 +7,27 @@ unknown type, on which nothing further is said: one mistake, one diagnostic.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from netspec.binding import NotKnown, Refused, bind, evaluate, show, value_of
-from netspec.diagnostics import Diagnostic, Findings, Frame, Label, did_you_mean, nearest
+from netspec.binding import NotKnown, Refused, evaluate, show, value_of
+from netspec.calls import block_arguments, fill_in, op_arguments, operand_diagnostic, place_of, wrong_count
+from netspec.diagnostics import Diagnostic, Findings, Frame, Label, did_you_mean
 from netspec.dims import Dim, TooComplex
-from netspec.document import Block, Document, bad_name, bind_parameters
+from netspec.document import Block, Document, bad_name, is_name
 from netspec.expressions import Shaped
-from netspec.layers import CONTAINER, FormError, LayerForm, find_op, read_layer
+from netspec.layers import BRANCHES, CONTAINERS, MODIFIERS, FormError, LayerForm, find_op, read_layer
 from netspec.network import Container, Layer, Network
 from netspec.ops.base import Op, through
+from netspec.ops.merging import Concat
 from netspec.scope import Result, Scope, resolve
 from netspec.source import Span
-from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields, write_shape
+from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields
 from netspec.uses import least_size
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
+
+T = TypeVar("T")
 
 MAX_LAYERS = 1_000_000  # containers, and layers that a `when` leaves out, count too
 MAX_DEPTH = 64
@@ -63,6 +68,7 @@ class _Elaborator:
         self.findings = findings
         self.forms: dict[int, LayerForm | None] = {}
         self.inferred: dict[tuple[Op, tuple[TensorType, ...]], _Inferred] = {}
+        self.blocks = {name: block.parameters for name, block in document.blocks.items()}
         self.used_blocks: list[str] = []
         self.depth = 0  # of containers around the layer at hand
         self.steps = 0  # layers and containers met
@@ -95,17 +101,17 @@ class _Elaborator:
 
     # -- sequences of layers
 
-    def sequence(self, body: Node, scope: Scope) -> Result | None:
-        """The layers of a container, one after the other; the result of the last."""
+    def sequence(self, body: Node, scope: Scope, side_by_side: bool = False) -> Result | None:
+        """The layers of a container, each reading the one before, or side by side its input; the last one's result."""
         if self.depth >= MAX_DEPTH:
             self.too_large(f"layers are nested deeper than {MAX_DEPTH} levels", body.span, scope)
         self.depth += 1
         try:
-            return self.layers(body, scope)
+            return self.layers(body, scope, side_by_side)
         finally:
             self.depth -= 1
 
-    def layers(self, body: Node, scope: Scope) -> Result | None:
+    def layers(self, body: Node, scope: Scope, side_by_side: bool) -> Result | None:
         previous = scope.input
         if isinstance(body, Mapping):
             scope.later = {name: entry.key.span for name, entry in body.entries.items()}
@@ -117,7 +123,7 @@ class _Elaborator:
                     self.report(wrong, scope)
                     previous = Result(None)
                     continue
-                previous = self.layer(name, entry.value, scope, previous)
+                previous = self.layer(name, entry.value, scope, scope.input if side_by_side else previous)
                 previous.span = previous.span or entry.key.span
                 scope.names[name] = previous
             scope.current = None
@@ -147,6 +153,10 @@ class _Elaborator:
         form = self.form(node, scope)
         if form is None:
             return Result(None)
+        for key in ("connect", "as"):
+            if key in form.modifiers and "repeat" not in form.modifiers:
+                message = f"`{key}` says something of the turns of a `repeat`, and there is none"
+                self.report(Diagnostic("missing-argument", message, form.modifiers[key].key.span), scope)
         reads = self.reads(form, scope, previous)
         if "repeat" in form.modifiers:
             return self.repeat(name, form, scope, reads)
@@ -156,17 +166,21 @@ class _Elaborator:
         key = id(node)
         if key not in self.forms:
             try:
-                self.forms[key] = read_layer(node, self.document.blocks)
+                self.forms[key] = read_layer(node, self.blocks)
             except FormError as error:
                 self.forms[key] = None
                 self.report(error.diagnostic, scope)
         return self.forms[key]
 
     def repeat(self, name: str, form: LayerForm, scope: Scope, reads: list[Result]) -> Result:
-        """The layer `repeat` times, each reading the one before; the children are named 0, 1, 2, …"""
+        """The layer `repeat` times, each turn reading the one before, or with `connect: dense` all before it.
+
+        The turns are called 0, 1, 2, …, or as `as` says.
+        """
         entry = form.modifiers["repeat"]
         count = self.number(entry.value, scope)
-        if count is None:
+        dense = self.is_dense(form, scope)
+        if count is None or dense is None:
             return Result(None)
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             message = f"`repeat` takes a whole number of at least 0, got {show(count)}"
@@ -179,10 +193,18 @@ class _Elaborator:
         self.turns = min(turns * count, MAX_LAYERS + 1)
         for i in range(count):
             turn = scope.inner(path, scope.input, {"i": i})
-            result = self.once(form, turn, f"{path}.{i}", reads)
+            child = self.turn_name(form, turn, i, children)
+            if child is None:
+                return Result(None)
+            result = self.once(form, turn, f"{path}.{child}", reads)
             result.span = result.span or form.where
-            children[str(i)] = result
-            reads = [result]
+            children[child] = result
+            if dense:
+                joined = self.place(Concat(), f"{path}.concat{i + 1}", form.where, turn, [*reads, result])
+                children[f"concat{i + 1}"] = joined
+                reads = [joined]
+            else:
+                reads = [result]
             if i == 0:
                 if (self.steps - before) * self.turns > MAX_LAYERS:
                     message = f"`repeat: {count:,}` makes more than {MAX_LAYERS:,} layers"
@@ -191,6 +213,35 @@ class _Elaborator:
         if not count:
             return self.left_out(form, scope, entry, reads)
         return Result(reads[0].node, children)
+
+    def is_dense(self, form: LayerForm, scope: Scope) -> bool | None:
+        """Whether a `repeat` has `connect: dense`; None after a mistake."""
+        entry = form.modifiers.get("connect")
+        if entry is None:
+            return False
+        if isinstance(entry.value, Scalar) and entry.value.text == "dense":
+            return True
+        self.report(Diagnostic("wrong-type", "`connect` is `dense`, or is left out", entry.value.span), scope)
+        return None
+
+    def turn_name(self, form: LayerForm, turn: Scope, i: int, taken: dict[str, Result]) -> str | None:
+        """What turn `i` of a `repeat` is called; None after a mistake."""
+        entry = form.modifiers.get("as")
+        if entry is None:
+            return str(i)
+        name = self.bound(lambda: fill_in(entry.value, self.variables(turn)), turn)
+        if name is None:
+            return None
+        wrong = None
+        if name in taken:
+            help = "let the name depend on the turn: `as: layer{i + 1}`"
+            wrong = Diagnostic("duplicate-name", f"two turns are called `{name}`", entry.value.span, help=help)
+        elif not is_name(name):
+            wrong = Diagnostic("bad-name", f"`{name}` can't name a turn", entry.value.span)
+        if wrong is None:
+            return name
+        self.report(wrong, turn)
+        return None
 
     def left_out(self, form: LayerForm, scope: Scope, entry: Entry, reads: list[Result]) -> Result:
         """A layer that is not there is its input."""
@@ -216,7 +267,7 @@ class _Elaborator:
                 return Result(None)
             if not condition:
                 return self.left_out(form, scope, entry, reads)
-        if form.kind == CONTAINER:
+        if form.kind in CONTAINERS:
             return self.container(form, scope, path, reads)
         if form.kind in self.document.blocks:
             return self.block(self.document.blocks[form.kind], form, scope, path, reads)
@@ -225,20 +276,59 @@ class _Elaborator:
     # -- containers and blocks
 
     def container(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
-        for key, entry in form.arguments.items():
-            help = did_you_mean(key, ("from", "when", "repeat"))
-            self.report(
-                Diagnostic("unknown-argument", f"`net` has no argument `{key}`", entry.key.span, help=help), scope
-            )
-        if form.value is None:
-            self.report(Diagnostic("missing-argument", "`net` has no layers", form.where), scope)
-            return Result(None)
         source = self.single(form, scope, reads)
-        self.network.containers[path] = Container(path, CONTAINER, {}, form.where)
-        inner = scope.inner(path, source)
+        self.network.containers[path] = Container(path, form.kind, {}, form.where)
+        return self.inside(form, scope.inner(path, source), source)
+
+    def inside(self, form: LayerForm, inner: Scope, source: Result | None) -> Result:
+        """What stands in a container or a block: `net`, layers in a row, or `branches`, layers side by side."""
+        known = ("merge",) if form.kind == BRANCHES else ()
+        for key, entry in form.arguments.items():
+            if key not in known:
+                help = did_you_mean(key, (*known, *MODIFIERS))
+                message = f"`{form.kind}` has no argument `{key}`"
+                self.report(Diagnostic("unknown-argument", message, entry.key.span, help=help), inner)
+        if form.value is None:
+            self.report(Diagnostic("missing-argument", f"`{form.kind}` has no layers", form.where), inner)
+            return Result(None)
+        if form.kind == BRANCHES:
+            return self.branches(form, inner, source)
         last = self.sequence(form.value, inner)
-        node = last.node if last else None
-        return Result(node, inner.names, positional=isinstance(form.value, Sequence))
+        return Result(last.node if last else None, inner.names, positional=isinstance(form.value, Sequence))
+
+    def branches(self, form: LayerForm, inner: Scope, source: Result | None) -> Result:
+        """Layers that each read the container's input, brought together by the layer `merge`."""
+        body = form.value
+        if not isinstance(body, Mapping) or not body.entries:
+            span = body.span if body else form.where
+            help = "name them: `branches: {left: …, right: …}`"
+            self.report(Diagnostic("wrong-type", "`branches` takes a mapping of layers", span, help=help), inner)
+            return Result(None)
+        if "merge" in body.entries:
+            message = "`merge` can't name a branch: it is the layer that brings them together"
+            self.report(Diagnostic("reserved-name", message, body.entries["merge"].key.span), inner)
+            return Result(None)
+        self.sequence(body, inner, side_by_side=True)
+        merge = form.arguments.get("merge")
+        if merge is None:
+            help = "say how they are brought together: `merge: concat`, `merge: add`"
+            self.report(
+                Diagnostic("missing-argument", "`branches` needs the argument `merge`", form.where, help=help), inner
+            )
+            return Result(None)
+        ends = [inner.names.get(name, Result(None)) for name in body.entries]
+        path = inner.join("merge")
+        how = self.form(merge.value, inner)
+        cls = find_op(how.kind) if how else None
+        if how is None or cls is None or not cls.wiring or how.value is not None or how.modifiers:
+            if how is not None:
+                message = "`merge` takes an op that brings tensors together"
+                help = "write `merge: concat`, `merge: add` or `merge: multiply`"
+                self.report(Diagnostic("wrong-type", message, merge.value.span, help=help), inner)
+            return Result(None)
+        merged = self.operation(how, inner, path, ends)
+        inner.names["merge"] = merged
+        return Result(merged.node, inner.names)
 
     def block(self, block: Block, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         """A use of a block: its arguments in the caller's scope, its layers in a scope of their own."""
@@ -252,49 +342,16 @@ class _Elaborator:
             help = "a block is made of ops and other blocks; for a chain of them use `repeat`"
             self.report(Diagnostic("block-cycle", message, form.where, labels=labels, help=help), scope)
             return Result(None)
-        arguments = self.block_arguments(block, form, scope)
+        arguments = self.bound(lambda: block_arguments(block, form, self.variables(scope)), scope)
         source = self.single(form, scope, reads)
         if arguments is None:
             return Result(None)
         self.network.containers[path] = Container(path, block.name, arguments, form.where)
         inner = Scope(path, arguments, source, (*scope.expansion, frame), outer=scope)
         self.used_blocks.append(block.name)
-        last = self.sequence(block.net, inner)
+        result = self.inside(block.body, inner, source)
         self.used_blocks.pop()
-        return Result(last.node if last else None, inner.names, positional=isinstance(block.net, Sequence))
-
-    def block_arguments(self, block: Block, form: LayerForm, scope: Scope) -> dict[str, Any] | None:
-        given = dict(form.arguments)
-        wrong: list[Diagnostic] = []
-        first = next(iter(block.parameters), None)
-        for key, entry in form.arguments.items():
-            if key not in block.parameters:
-                help = did_you_mean(key, block.parameters) or "the block takes no arguments"
-                labels = (Label(block.span, "the block"),)
-                message = f"the block `{block.name}` has no argument `{key}`"
-                wrong.append(Diagnostic("unknown-argument", message, entry.key.span, labels=labels, help=help))
-                del given[key]
-        if form.value is not None:
-            if first is None:
-                message = f"the block `{block.name}` takes no arguments"
-                wrong.append(
-                    Diagnostic("unknown-argument", message, form.value.span, labels=(Label(block.span, "the block"),))
-                )
-            elif first in given:
-                label = Label(form.value.span, "this value already sets it")
-                message = f"the block `{block.name}` is given `{first}` twice"
-                wrong.append(Diagnostic("duplicate-key", message, given[first].key.span, labels=(label,)))
-            else:
-                given[first] = Entry(Scalar(first, first, False, form.where), form.value)
-        # a mistyped argument is told once, not also as a missing one
-        strange = [key for key in form.arguments if key not in block.parameters]
-        meant = {nearest(key, block.parameters) for key in strange}
-        arguments, more = bind_parameters(
-            block.parameters, given, self.variables(scope), f"the block `{block.name}`", form.where, meant
-        )
-        for diagnostic in (*wrong, *more):
-            self.report(diagnostic, scope)
-        return None if wrong or more else arguments
+        return result
 
     def single(self, form: LayerForm, scope: Scope, reads: list[Result]) -> Result | None:
         """The one tensor that a container reads; None after a mistake, or where the network has several inputs."""
@@ -310,25 +367,38 @@ class _Elaborator:
     def operation(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         cls = find_op(form.kind)
         assert cls is not None, "the form was read with the same ops"
-        failed = Result(None)
-        op = self.arguments(cls, form, scope)
-        known = [read for read in reads if read.node is not None]
-        if not self.count_inputs(cls, form, scope, reads) or op is None or len(known) < len(reads):
-            return failed
-        nodes = tuple(read.node for read in known if read.node is not None)
+        op = self.bound(lambda: op_arguments(cls, form, self.variables(scope)), scope)
+        wrong = wrong_count(cls, form, len(reads), self.network.inputs)
+        if wrong is not None:
+            self.report(wrong, scope)
+        if wrong is not None or op is None:
+            return Result(None)
+        return self.place(op, path, form.where, scope, reads, form)
+
+    def place(
+        self, op: Op, path: str, where: Span, scope: Scope, reads: list[Result], form: LayerForm | None = None
+    ) -> Result:
+        """Adds a layer to the graph, with all that follows from its op and what it reads.
+
+        Args:
+            form: the layer as written, to point into when it fails; None for one that a container adds.
+        """
+        nodes = tuple(read.node for read in reads if read.node is not None)
+        if len(nodes) < len(reads):
+            return Result(None)
         layers = [self.network.layer(node) for node in nodes]
         types = tuple(layer["output"] for layer in layers)
         try:
             inferred = self.infer(op, types)
             field = through(merge_fields([layer["receptive_field"] for layer in layers]), op.window(*types))
         except ShapeError as error:
-            self.report(shape_diagnostic(self.network, error, form, path, nodes), scope)
-            return failed
+            span = place_of(error, form) if form else where
+            self.report(operand_diagnostic(self.network, error, span, path, nodes), scope)
+            return Result(None)
         except TooComplex:
             message = f"the size of `{path}` is too long a formula of the free dimensions"
-            help = "give the input a fixed size"
-            self.report(Diagnostic("too-large", message, form.where, help=help), scope)
-            return failed
+            self.report(Diagnostic("too-large", message, where, help="give the input a fixed size"), scope)
+            return Result(None)
         attributes = Layer(
             op=op,
             arguments=op.__dict__,
@@ -339,33 +409,13 @@ class _Elaborator:
             macs=inferred.macs,
             receptive_field=field if inferred.output.rank > 1 else None,
             depth=max(layer["depth"] for layer in layers) + op.weighted,
-            span=form.where,
+            span=where,
             expansion=scope.expansion,
         )
         self.graph.add_node(path, **attributes)
         for node in nodes:
             self.graph.add_edge(node, path)
-        return Result(path, span=form.where)
-
-    def arguments(self, cls: type[Op], form: LayerForm, scope: Scope) -> Op | None:
-        name = cls.primary()
-        primary = None
-        if form.value is not None and not cls.wiring:
-            if name is None:
-                message = f"`{form.kind}` takes no arguments"
-                self.report(
-                    Diagnostic("unknown-argument", message, form.value.span, help=f"write `{form.kind}`"), scope
-                )
-                return None
-            primary = (name, form.value, form.where)
-        try:
-            return bind(cls, form.arguments, self.variables(scope), f"`{form.kind}`", form.where, primary)
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                self.report(diagnostic, scope)
-        except NotKnown:
-            pass
-        return None
+        return Result(path, span=where)
 
     def infer(self, op: Op, types: tuple[TensorType, ...]) -> _Inferred:
         key = (op, types)
@@ -377,32 +427,11 @@ class _Elaborator:
             found = self.inferred[key] = _Inferred(output, weights, trained, op.macs(types, output))
         return found
 
-    def count_inputs(self, cls: type[Op], form: LayerForm, scope: Scope, reads: list[Result]) -> bool:
-        least, most = cls.least_inputs, cls.most_inputs
-        if len(reads) >= least and (most is None or len(reads) <= most):
-            return True
-        if not reads and ("from" in form.modifiers or (cls.wiring and form.value is not None)):
-            message = f"`{form.kind}` reads nothing: its list of layers is empty"
-            help = "name a layer in it"
-        elif not reads:
-            message = f"`{form.kind}` reads nothing: the network has several inputs and none is named"
-            help = "say which one: `from: " + next(iter(self.document.inputs)) + "`"
-        else:
-            wanted = f"{least}" if most == least else f"at least {least}"
-            message = f"`{form.kind}` reads {wanted} tensor{'s' if wanted != '1' else ''}, {len(reads)} given"
-            help = (
-                f"name them: `{form.kind}: [a, b]`"
-                if cls.wiring
-                else "bring them together first, with `concat` or `add`"
-            )
-        self.report(Diagnostic("wrong-input-count", message, form.where, help=help), scope)
-        return False
-
     # -- references
 
     def reads(self, form: LayerForm, scope: Scope, previous: Result | None) -> list[Result]:
         """What a layer reads: what `from` or its own value names, else the layer above."""
-        cls = None if form.kind == CONTAINER or form.kind in self.document.blocks else find_op(form.kind)
+        cls = None if form.kind in CONTAINERS or form.kind in self.document.blocks else find_op(form.kind)
         wiring = cls is not None and cls.wiring and form.value is not None
         entry = form.modifiers.get("from")
         if wiring and entry is not None:
@@ -420,12 +449,7 @@ class _Elaborator:
         return [self.reference(item, scope) for item in items]
 
     def reference(self, node: Node, scope: Scope) -> Result:
-        try:
-            return resolve(node, scope, self.network.inputs)
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                self.report(diagnostic, scope)
-            return Result(None)
+        return self.bound(lambda: resolve(node, scope, self.network.inputs), scope) or Result(None)
 
     # -- values
 
@@ -448,10 +472,17 @@ class _Elaborator:
 
     def number(self, node: Node, scope: Scope) -> Any:
         """The value of a modifier; None after a mistake."""
+        if isinstance(node, Scalar) and node.value is None:
+            self.report(Diagnostic("wrong-type", "a value is expected here, nothing found", node.span), scope)
+            return None
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            return self.bound(lambda: evaluate(node, self.variables(scope)), scope)
+        return self.bound(lambda: value_of(node, scope.variables), scope)
+
+    def bound(self, make: Callable[[], T], scope: Scope) -> T | None:
+        """What `make` gives; None where it is refused, which is reported, or not known."""
         try:
-            if isinstance(node, Scalar) and isinstance(node.value, str):
-                return evaluate(node, self.variables(scope))
-            return value_of(node, scope.variables)
+            return make()
         except Refused as refused:
             for diagnostic in refused.diagnostics:
                 self.report(diagnostic, scope)
@@ -465,30 +496,3 @@ class _Elaborator:
     def too_large(self, message: str, span: Span, scope: Scope) -> None:
         self.report(Diagnostic("too-large", message, span), scope)
         raise TooLarge
-
-
-def shape_diagnostic(
-    network: Network, error: ShapeError, form: LayerForm, path: str, nodes: tuple[str, ...], at: str = ""
-) -> Diagnostic:
-    """A shape rule's refusal as a diagnostic that names every operand, its shape, and where it comes from."""
-    entry = form.arguments.get(error.argument) if error.argument else None
-    span = entry.value.span if entry else form.where
-    if error.argument and entry is None and form.value is not None:
-        cls = find_op(form.kind)
-        if cls is not None and cls.primary() == error.argument:
-            span = form.value.span
-    return operand_diagnostic(network, error, span, path, nodes, at)
-
-
-def operand_diagnostic(
-    network: Network, error: ShapeError, span: Span, path: str, nodes: tuple[str, ...], at: str = ""
-) -> Diagnostic:
-    """As `shape_diagnostic`, for a place that is known already."""
-    labels = []
-    for node in dict.fromkeys(nodes):
-        layer = network.layer(node)
-        shape = write_shape(layer["output"].shape, network.sizes if at else None)
-        labels.append(Label(layer["span"], f"`{node}` gives {shape}"))
-    return Diagnostic(
-        error.code, f"`{path}`: {error.message}{at}", span, labels=tuple(labels), notes=error.notes, help=error.help
-    )

@@ -233,6 +233,10 @@ class _Parser:
         while self.accept(","):
             arguments.append(self.conditional())
         self.expect(")", opened)
+        several = name.text in ("min", "max")
+        if (len(arguments) > 1) != several:
+            wanted = "two numbers or more" if several else "one number"
+            raise ExpressionError(f"`{name.text}` takes {wanted}", name.start, len(name.text))
         return self.node("call", tuple(arguments), name.text, name.start)
 
 

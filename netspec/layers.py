@@ -5,16 +5,22 @@ This reads the form only; what the kind does with its arguments is the elaborati
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from netspec.diagnostics import Diagnostic, did_you_mean, nearest
 from netspec.ops.base import Op, discover
 from netspec.source import Span
-from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
+from netspec.yaml_reader import Entry, Node, Scalar, Sequence
+from netspec.yaml_reader import Mapping as MappingNode
 
-MODIFIERS = ("from", "when", "repeat")
+MODIFIERS = ("from", "when", "repeat", "connect", "as")
 CONTAINER = "net"
+BRANCHES = "branches"
+CONTAINERS = (CONTAINER, BRANCHES)
+
+# The blocks in reach, each with the names of its arguments.
+Blocks = Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,11 @@ class LayerForm:
     """A layer as written, taken apart.
 
     Attributes:
-        kind: an op, a block, or `net`.
+        kind: an op, a block, `net` or `branches`.
         where: the place of the kind's name.
         value: the kind's own value, None where nothing was given.
         arguments: the other keys, without the modifiers.
-        modifiers: `from`, `when`, `repeat`.
+        modifiers: `from`, `when`, `repeat`, `connect`, `as`.
     """
 
     kind: str
@@ -48,7 +54,7 @@ def find_op(kind: str) -> type[Op] | None:
     return discover().get(kind) or discover(plugins=True).get(kind)
 
 
-def read_layer(node: Node, blocks: Iterable[str]) -> LayerForm:
+def read_layer(node: Node, blocks: Blocks) -> LayerForm:
     """Takes a layer apart.
 
     Raises:
@@ -68,7 +74,7 @@ def read_layer(node: Node, blocks: Iterable[str]) -> LayerForm:
     kinds = [key for key in node.entries if key not in MODIFIERS and _is_kind(key, blocks)]
     if len(kinds) > 1:
         # `{lstm: 64, dropout: 0.1}`: a word may be an op's name and another op's argument
-        owners = [kind for kind in kinds if _takes_all(kind, [other for other in kinds if other != kind])]
+        owners = [kind for kind in kinds if _takes_all(kind, [other for other in kinds if other != kind], blocks)]
         if len(owners) != 1:
             first, second = kinds[0], kinds[1]
             raise FormError(
@@ -93,28 +99,29 @@ def read_layer(node: Node, blocks: Iterable[str]) -> LayerForm:
 _LAYER_HELP = "a layer is a word (`relu`), a mapping with one kind (`{conv: 64, kernel: 3}`), or a list of layers"
 
 
-def _is_kind(word: str, blocks: Iterable[str]) -> bool:
-    return word == CONTAINER or word in blocks or find_op(word) is not None
+def _is_kind(word: str, blocks: Blocks) -> bool:
+    return word in CONTAINERS or word in blocks or find_op(word) is not None
 
 
-def _takes_all(kind: str, arguments: list[str]) -> bool:
+def _takes_all(kind: str, arguments: list[str], blocks: Blocks) -> bool:
     op = find_op(kind)
-    return op is not None and all(name in op.model_fields for name in arguments)
+    known: Collection[str] = blocks.get(kind, op.model_fields if op else ())
+    return all(name in known for name in arguments)
 
 
-def _unknown_kind(word: str, span: Span, blocks: Iterable[str]) -> Diagnostic:
-    names = [*discover(plugins=True), *blocks, CONTAINER]
+def _unknown_kind(word: str, span: Span, blocks: Blocks) -> Diagnostic:
+    names = [*discover(plugins=True), *blocks, *CONTAINERS]
     help = did_you_mean(word, names)
     if not nearest(word, names):
         help = "the ops and blocks here are " + ", ".join(f"`{name}`" for name in sorted(names))
     return Diagnostic("unknown-op", f"there is no op or block called `{word}`", span, help=help)
 
 
-def _no_kind(node: Mapping, blocks: Iterable[str]) -> Diagnostic:
+def _no_kind(node: MappingNode, blocks: Blocks) -> Diagnostic:
     others = [entry.key for key, entry in node.entries.items() if key not in MODIFIERS]
     if not others:
         return Diagnostic("no-kind", "this layer has no kind: no op, block or `net`", node.span, help=_LAYER_HELP)
-    names = [*discover(plugins=True), *blocks, CONTAINER]
+    names = [*discover(plugins=True), *blocks, *CONTAINERS]
     arguments = {name for op in discover().values() for name in op.model_fields}
     # A key that looks like a kind is the likelier slip than one that is some op's argument.
     mistyped = next((key for key in others if nearest(key.text, names) and key.text not in arguments), None)

@@ -15,13 +15,14 @@ from netspec.checks import (
     check_sizes_are_possible,
 )
 from netspec.diagnostics import Diagnostic, Findings, SpecError
-from netspec.document import Document, read_document
+from netspec.document import Document, is_library, read_document
 from netspec.elaborate import Elaborated, elaborate
 from netspec.expect import check_expectations
+from netspec.extension import extend, written_out
 from netspec.network import Network
 from netspec.overrides import Override, apply_overrides, parse_overrides
 from netspec.scope import Result, resolve
-from netspec.source import Source
+from netspec.source import Source, whole_file
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
 from netspec.zoo import find_spec
@@ -29,16 +30,30 @@ from netspec.zoo import find_spec
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The outcome of checking a spec: the network where it is valid, and everything that was found."""
+    """The outcome of checking a spec: the network where it is valid, and everything that was found.
+
+    A library of blocks is valid without being a network; `library` says that the file is one.
+    """
 
     file: str
     network: Network | None
     diagnostics: tuple[Diagnostic, ...]
     omitted: int = 0
+    library: bool = False
 
     @property
     def valid(self) -> bool:
+        if self.library:
+            return all(diagnostic.severity != "error" for diagnostic in self.diagnostics)
         return self.network is not None
+
+    @property
+    def obstacles(self) -> tuple[Diagnostic, ...]:
+        """What stands between the file and a network: the findings, or that a library has none."""
+        if self.library and self.valid:
+            help = "put it into a spec's `use`"
+            return (Diagnostic("library", "a library of blocks is no network", whole_file(self.file), help=help),)
+        return self.diagnostics
 
 
 def load(spec: str | Path, *settings: str) -> Network:
@@ -53,7 +68,7 @@ def load(spec: str | Path, *settings: str) -> Network:
     """
     checked = check(spec, settings)
     if checked.network is None:
-        raise SpecError(checked.diagnostics)
+        raise SpecError(checked.obstacles)
     return checked.network
 
 
@@ -71,16 +86,19 @@ def check_source(source: Source, overrides: Iterable[Override] = ()) -> Checked:
     """Checks the text of a spec; nothing about its content raises."""
     findings = Findings()
     try:
-        root = parse(source)
+        written = parse(source)
+        root = extend(written, Path(source.name).parent)
         arguments = apply_overrides(root, overrides)
     except SpecError as error:
         return Checked(source.name, None, error.diagnostics)
     network = None
     document = read_document(root, Path(source.name).stem, arguments, findings)
     if document is not None:
-        network = Network(document.name, document.origin, source.name, source.text, document.arguments)
+        text = source.text if root is written else written_out(root)
+        network = Network(document.name, document.origin, source.name, text, document.arguments)
         _fill(document, network, findings)
-    return Checked(source.name, None if findings.failed else network, tuple(findings), findings.omitted)
+    found = tuple(findings)
+    return Checked(source.name, None if findings.failed else network, found, findings.omitted, is_library(root))
 
 
 def _fill(document: Document, network: Network, findings: Findings) -> None:

@@ -60,6 +60,7 @@ class Network:
     """A network that has passed the checks.
 
     Attributes:
+        text: the spec as YAML that stands alone: what it extends and uses is written out.
         graph: nodes in an order in which every layer comes after what it reads.
         containers: every container by its path, outer before inner.
         inputs: the nodes that are fed.

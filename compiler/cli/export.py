@@ -99,7 +99,7 @@ def _find(
         raise CompilerError("a run has its settings already", "leave --set out, or export the spec")
     checked, facts = check_run(folder)
     if checked.network is None:
-        show_diagnostics(checked.diagnostics, checked.omitted)
+        show_diagnostics(checked.obstacles, checked.omitted)
         sys.exit(1)
     return checked.network, facts.get("labels", []), output or folder / "model.onnx", weights or _weights(folder)
 

@@ -47,7 +47,7 @@ def load_or_exit(spec: str, settings: Iterable[str]) -> Network:
     """The checked network; after mistakes they are shown and the command ends with 1."""
     checked = check(spec, settings)
     if checked.network is None:
-        show_diagnostics(checked.diagnostics, checked.omitted)
+        show_diagnostics(checked.obstacles, checked.omitted)
         sys.exit(1)
     return checked.network
 

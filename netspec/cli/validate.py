@@ -49,10 +49,11 @@ def _show_text(checked: Checked) -> None:
     for diagnostic in checked.diagnostics:
         click.echo(as_text(diagnostic, paint) + "\n")
     found = tally(checked.diagnostics, checked.omitted)
-    if checked.network is None:
-        click.echo(f"{checked.file}: {found}")
-    else:
+    more = f", {found}" if found else ""
+    if checked.network is not None:
         layers = sum(1 for _ in checked.network.layers())
-        more = "" if checked.network.as_written else ", `expect` not checked: arguments were changed"
-        more += f", {found}" if found else ""
-        click.echo(f"{checked.file}: valid, {layers} layers, {checked.network.parameters():,} parameters{more}")
+        skipped = "" if checked.network.as_written else ", `expect` not checked: arguments were changed"
+        more = f", {layers} layers, {checked.network.parameters():,} parameters{skipped}{more}"
+    elif checked.valid:
+        more = f", a library of blocks{more}"
+    click.echo(f"{checked.file}: {'valid' + more if checked.valid else found}")

@@ -53,7 +53,7 @@ class Geometry:
             )
         if not self.ceil:
             return room // stride + 1
-        count = -(-room // stride) + 1
+        count = (room + stride - 1) // stride + 1
         # As PyTorch has it: the last window starts inside the input or its leading padding.
         if not isinstance(size, int) and extent < stride + after:
             raise ShapeError(

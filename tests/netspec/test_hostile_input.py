@@ -126,6 +126,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         blocks(*(f"b{k}: {{net: {{x: b{(k + 1) % 50}}}}}" for k in range(50)), net="{a: b0}"),
         "block-cycle",
     ),
+    "a spec that extends itself": ("netspec: 1\nextends: spec.yaml\n", "extension-cycle"),
     "a missing argument": (layers("a: {conv: 8}"), "missing-argument"),
     "a negative kernel": (layers("a: {conv: 8, kernel: -3}"), "out-of-range"),
     "a kernel larger than its input": (layers("a: {conv: 8, kernel: 33}"), "kernel-too-large"),

@@ -1,0 +1,163 @@
+"""`extends` and `use`: a spec that is built on another, and blocks that several specs share.
+
+Both work on the trees, before anything is made of them, so everything after sees one spec. Every node keeps the span of
+the file that it was written in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from netspec.diagnostics import Diagnostic, Label, SpecError, did_you_mean
+from netspec.source import Span
+from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence, parse, read_file
+from netspec.zoo import find_spec
+
+MAX_FILES = 32
+# What an extending spec may change key by key, if the key is there; other sections it replaces as a whole.
+MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
+OPEN = ("blocks", "train", "deploy")  # of these, the ones that it may add keys to
+
+
+def extend(root: Node, folder: Path) -> Node:
+    """The tree with what it extends and uses put in; the tree itself where it does neither.
+
+    Args:
+        folder: against which paths of files are taken.
+
+    Raises:
+        SpecError: a file can't be had, files extend one another in a circle, or an override meets nothing.
+    """
+    return _Extension().resolve(root, folder, ())
+
+
+class _Extension:
+    def __init__(self) -> None:
+        self.files = 0
+
+    def resolve(self, root: Node, folder: Path, chain: tuple[Path, ...]) -> Node:
+        if not isinstance(root, Mapping) or not {"extends", "use"} & root.entries.keys():
+            return root
+        own = Mapping({key: entry for key, entry in root.entries.items() if key not in ("extends", "use")}, root.span)
+        if "use" in root.entries:
+            own = self.with_blocks(own, root.entries["use"], folder, chain)
+        if "extends" in root.entries:
+            node = root.entries["extends"].value
+            base, _ = self.read(node, folder, chain)
+            own = _merge(base, own, node.span)
+        return own
+
+    def read(self, node: Node, folder: Path, chain: tuple[Path, ...]) -> tuple[Mapping, Path]:
+        """The resolved tree of another file, named by path or by its name in the zoo."""
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            help = "name a spec of the zoo, or a file: `extends: resnet50`"
+            raise SpecError(
+                [Diagnostic("wrong-type", "a file or the name of a spec is expected", node.span, help=help)]
+            )
+        try:
+            beside = folder / node.text
+            path = beside if beside.is_file() else find_spec(node.text)
+            source = read_file(path)
+        except SpecError as error:
+            first = error.diagnostics[0]
+            raise SpecError([Diagnostic("unknown-spec", first.message, node.span, help=first.help)]) from None
+        place = path.resolve()
+        self.files += 1
+        if place in chain or self.files > MAX_FILES:
+            names = " → ".join([*(known.name for known in chain), place.name])
+            raise SpecError([Diagnostic("extension-cycle", f"the files build on one another: {names}", node.span)])
+        root = self.resolve(parse(source), path.parent, (*chain, place))
+        if not isinstance(root, Mapping):
+            raise SpecError([Diagnostic("not-a-spec", f"`{path}` is no spec", node.span)])
+        return root, path
+
+    def with_blocks(self, own: Mapping, entry: Entry, folder: Path, chain: tuple[Path, ...]) -> Mapping:
+        """The spec with the blocks of the files that it uses before its own."""
+        files = entry.value.items if isinstance(entry.value, Sequence) else [entry.value]
+        blocks: dict[str, Entry] = {}
+        for node in files:
+            library, path = self.read(node, folder, chain)
+            found = library.get("blocks")
+            if not isinstance(found, Mapping):
+                raise SpecError([Diagnostic("missing-section", f"`{path}` has no `blocks`", node.span)])
+            _add_blocks(blocks, found.entries, node.span)
+        mine = own.get("blocks")
+        if isinstance(mine, Mapping):
+            _add_blocks(blocks, mine.entries, None)
+        merged = dict(own.entries)
+        merged["blocks"] = Entry(own.entries["blocks"].key if mine else entry.key, Mapping(blocks, own.span))
+        return Mapping(merged, own.span)
+
+
+def _add_blocks(blocks: dict[str, Entry], more: dict[str, Entry], where: Span | None) -> None:
+    for name, entry in more.items():
+        if name in blocks:
+            labels = (Label(blocks[name].key.span, "first defined here"),)
+            message = f"two blocks are called `{name}`"
+            raise SpecError([Diagnostic("duplicate-name", message, where or entry.key.span, labels=labels)])
+        blocks[name] = entry
+
+
+def _merge(base: Mapping, own: Mapping, where: Span) -> Mapping:
+    """The base with the extending spec's keys in place of its own; the base's name and what it asserts of itself go."""
+    merged = {key: entry for key, entry in base.entries.items() if key not in ("name", "expect")}
+    for key, entry in own.entries.items():
+        under = merged.get(key)
+        if key not in MERGED or under is None:
+            merged[key] = entry
+        elif isinstance(under.value, Mapping) and isinstance(entry.value, Mapping):
+            merged[key] = Entry(under.key, _merge_section(key, under.value, entry.value, where))
+        else:
+            merged[key] = entry
+    return Mapping(merged, own.span)
+
+
+def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Mapping:
+    merged = dict(base.entries)
+    for key, entry in own.entries.items():
+        if key not in merged and section not in OPEN:
+            what = {"args": "argument", "net": "layer", "inputs": "input"}[section]
+            raise SpecError(
+                [
+                    Diagnostic(
+                        "unknown-override",
+                        f"the spec that this one extends has no {what} `{key}`",
+                        entry.key.span,
+                        labels=(Label(where, "extended here"),),
+                        help=did_you_mean(key, merged),
+                    )
+                ]
+            )
+        # The key of the base is kept with its place, so that the order of layers stays that of the base.
+        merged[key] = Entry(merged[key].key if key in merged else entry.key, entry.value)
+    return Mapping(merged, base.span)
+
+
+def written_out(root: Node) -> str:
+    """A tree as YAML text: a spec that stands alone, whatever files it was put together from."""
+    text: str = yaml.serialize(_yaml_node(root), Dumper=_Dumper, allow_unicode=True, width=120)
+    return text
+
+
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def _yaml_node(node: Node) -> yaml.Node:
+    if isinstance(node, Scalar):
+        if node.quoted:
+            return yaml.ScalarNode("tag:yaml.org,2002:str", node.text, style='"')
+        if node.value is None:
+            return yaml.ScalarNode("tag:yaml.org,2002:null", "null")
+        tags = {bool: "bool", int: "int", float: "float", str: "str"}
+        return yaml.ScalarNode(f"tag:yaml.org,2002:{tags[type(node.value)]}", node.text)
+    if isinstance(node, Sequence):
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", [_yaml_node(item) for item in node.items], flow_style=True)
+    pairs = [(_yaml_node(entry.key), _yaml_node(entry.value)) for entry in node.entries.values()]
+    return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=_is_small(node))
+
+
+def _is_small(node: Mapping) -> bool:
+    """Whether a mapping reads well on one line: a layer with its arguments."""
+    return all(isinstance(entry.value, Scalar | Sequence) for entry in node.entries.values()) and len(node.entries) < 8

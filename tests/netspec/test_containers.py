@@ -1,0 +1,194 @@
+"""Branches, dense connection, and specs that are built on others: what they are wired to, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import netspec
+from netspec.loading import check_source
+from netspec.source import Source
+
+HEAD = "netspec: 1\ninputs: {x: {shape: [N, 4, 8, 8]}}\n"
+
+
+def network_of(text: str) -> netspec.Network:
+    checked = check_source(Source("spec.yaml", HEAD + text))
+    assert checked.network is not None, [d.message for d in checked.diagnostics]
+    return checked.network
+
+
+def mistakes(text: str) -> list[tuple[str, str]]:
+    return [(d.code, d.message) for d in check_source(Source("spec.yaml", HEAD + text)).diagnostics]
+
+
+def wiring(network: netspec.Network) -> dict[str, tuple[str, ...]]:
+    return {path: layer["inputs"] for path, layer in network.layers()}
+
+
+def test_every_branch_reads_the_containers_input_and_merge_reads_their_ends() -> None:
+    network = network_of(
+        "net:\n  stem: {conv: 6, kernel: 1}\n  mix:\n    branches:\n      left: {conv: 2, kernel: 1}\n"
+        "      right: [{conv: 3, kernel: 1}, relu]\n      same: identity\n    merge: concat\n  after: relu\n"
+    )
+    assert wiring(network) == {
+        "stem": ("x",),
+        "mix.left": ("stem",),
+        "mix.right.0": ("stem",),
+        "mix.right.1": ("mix.right.0",),
+        "mix.same": ("stem",),
+        "mix.merge": ("mix.left", "mix.right.1", "mix.same"),
+        "after": ("mix.merge",),
+    }
+    assert network.layer("mix.merge")["output"].shape[1] == 2 + 3 + 6
+
+
+def test_a_branch_left_out_by_when_is_the_input_and_a_residual_block_is_two_branches() -> None:
+    network = network_of(
+        "blocks:\n  residual:\n    args: {width: int}\n    branches:\n"
+        "      main: {conv: width, kernel: 3, padding: 1}\n"
+        "      shortcut: {when: in.channels != width, conv: width, kernel: 1}\n    merge: add\n"
+        "net: {a: {residual: 4}, b: {residual: 8}}\n"
+    )
+    assert wiring(network)["a.merge"] == ("a.main", "x")
+    assert wiring(network)["b.merge"] == ("b.main", "b.shortcut")
+
+
+def test_references_reach_into_branches() -> None:
+    network = network_of(
+        "net:\n  mix:\n    branches: {left: {conv: 2, kernel: 1}, right: {conv: 2, kernel: 1}}\n    merge: add\n"
+        "  only: {relu: , from: mix.left}\noutputs: [only, mix]\n"
+    )
+    assert wiring(network)["only"] == ("mix.left",)
+    assert list(network.outputs) == ["only", "mix.merge"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("net: {m: {branches: {a: relu, b: tanh}}}\n", "missing-argument"),
+        ("net: {m: {branches: {a: relu, b: tanh}, merge: relu}}\n", "wrong-type"),
+        ("net: {m: {branches: {a: relu, b: tanh}, merge: {add: [a, b]}}}\n", "wrong-type"),
+        ("net: {m: {branches: {a: relu, merge: tanh}, merge: add}}\n", "reserved-name"),
+        ("net: {m: {branches: [relu, tanh], merge: add}}\n", "wrong-type"),
+        ("net: {m: {branches: {a: {maxpool: 2}, b: tanh}, merge: concat}}\n", "shape-mismatch"),
+        ("net: {m: {branches: {a: relu, b: {relu: , from: a}}, merge: add, axis: 1}}\n", "unknown-argument"),
+    ],
+)
+def test_branches_that_can_not_be_merged_are_told(text: str, code: str) -> None:
+    assert [found for found, _ in mistakes(text)] == [code]
+
+
+def test_dense_connection_gives_every_turn_all_before_it() -> None:
+    network = network_of(
+        "net:\n  block: {repeat: 3, connect: dense, as: 'layer{i + 1}', conv: 2, kernel: 3, padding: 1}\n  end: relu\n"
+    )
+    assert wiring(network) == {
+        "block.layer1": ("x",),
+        "block.concat1": ("x", "block.layer1"),
+        "block.layer2": ("block.concat1",),
+        "block.concat2": ("block.concat1", "block.layer2"),
+        "block.layer3": ("block.concat2",),
+        "block.concat3": ("block.concat2", "block.layer3"),
+        "end": ("block.concat3",),
+    }
+    assert [network.layer(f"block.concat{i}")["output"].shape[1] for i in (1, 2, 3)] == [6, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("layer", "code"),
+    [
+        ("{repeat: 2, connect: sparse, relu: }", "wrong-type"),
+        ("{connect: dense, relu: }", "missing-argument"),
+        ("{repeat: 2, as: same, relu: }", "duplicate-name"),
+        ("{repeat: 2, as: 'a b{i}', relu: }", "bad-name"),
+        ("{repeat: 2, as: 'a{j}', relu: }", "unknown-name"),
+        ("{repeat: 2, as: 'a{i / 2 + 0.25}', relu: }", "wrong-type"),
+        ("{repeat: 2, connect: dense, maxpool: 2}", "shape-mismatch"),
+    ],
+)
+def test_turns_that_make_no_sense_are_told(layer: str, code: str) -> None:
+    assert mistakes(f"net: {{a: {layer}}}\n")[0][0] == code
+
+
+# -- extends and use
+
+BASE = """netspec: 1
+args: {width: 8}
+inputs: {x: {shape: [N, 4]}}
+blocks: {pair: {args: {n: int}, net: [{linear: n}, relu]}}
+net: {a: {pair: width}, b: {linear: 3}}
+expect: {parameters: 67}
+train: {data: digits, epochs: 3}
+"""
+
+
+def test_an_extending_spec_is_the_base_with_its_own_in_place(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    child = tmp_path / "child.yaml"
+    child.write_text("netspec: 1\nextends: base.yaml\nargs: {width: 16}\nnet: {b: {linear: 5}}\ntrain: {epochs: 9}\n")
+    network = netspec.load(child)
+    assert network.name == "child"
+    assert [path for path, _ in network.layers()] == ["a.0", "a.1", "b"]
+    assert network.parameters() == 4 * 16 + 16 + 16 * 5 + 5
+    assert network.sections["train"].numbers.epochs == 9
+    alone = check_source(Source("alone.yaml", network.text)).network
+    assert alone is not None
+    assert (alone.parameters(), wiring(alone)) == (network.parameters(), wiring(network))
+
+
+def test_a_chain_of_extensions_and_a_library_of_blocks(tmp_path: Path) -> None:
+    (tmp_path / "library.yaml").write_text(
+        "netspec: 1\nblocks: {pair: {args: {n: int}, net: [{linear: n}, relu]}, other: {net: [relu]}}\n"
+    )
+    (tmp_path / "base.yaml").write_text(
+        "netspec: 1\nuse: library.yaml\nargs: {n: 4}\ninputs: {x: {shape: [N, 4]}}\nnet: {a: {pair: n}}\n"
+    )
+    (tmp_path / "middle.yaml").write_text("netspec: 1\nextends: base.yaml\nargs: {n: 5}\n")
+    top = tmp_path / "top.yaml"
+    top.write_text("netspec: 1\nextends: middle.yaml\nexpect: {parameters: 25}\n")
+    checked = netspec.check(top)
+    assert checked.valid
+    assert checked.diagnostics == ()  # no warning of `other`, which is the library's
+    assert not netspec.check(top, ["n=6"]).network.as_written
+
+
+@pytest.mark.parametrize(
+    ("child", "code", "words"),
+    [
+        ("extends: base.yaml\nargs: {widht: 3}", "unknown-override", "did you mean `width`?"),
+        ("extends: base.yaml\nnet: {c: relu}", "unknown-override", "no layer `c`"),
+        ("extends: bse.yaml", "unknown-spec", "bse.yaml"),
+        ("extends: [base.yaml]", "wrong-type", "a file or the name of a spec"),
+        ("extends: child.yaml", "extension-cycle", "build on one another"),
+        ("extends: base.yaml\nuse: base.yaml\nblocks: {pair: {net: [relu]}}", "duplicate-name", "`pair`"),
+    ],
+)
+def test_extensions_that_meet_nothing_are_told(child: str, code: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "child.yaml").write_text(f"netspec: 1\n{child}\n")
+    checked = netspec.check(tmp_path / "child.yaml")
+    (found,) = checked.diagnostics
+    assert found.code == code
+    assert words in f"{found.message} {found.help}"
+    assert found.span.source.name.endswith("child.yaml")
+
+
+def test_every_spec_of_the_zoo_is_valid_without_a_warning() -> None:
+    from netspec.zoo import zoo
+
+    specs = dict(zoo())
+    assert len(specs) >= 23
+    for name, path in specs.items():
+        checked = netspec.check(name)
+        assert checked.diagnostics == (), name
+        assert checked.valid, name
+        assert checked.library == (path.parent.name == "blocks")
+
+
+def test_a_library_is_valid_but_no_network(tmp_path: Path) -> None:
+    with pytest.raises(netspec.SpecError, match="no network"):
+        netspec.load("convolution")
+    (tmp_path / "bad.yaml").write_text("netspec: 1\nblocks: {a: {nett: [relu]}}\n")
+    assert not netspec.check(tmp_path / "bad.yaml").valid

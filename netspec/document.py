@@ -174,7 +174,7 @@ def _check_version(root: Mapping, findings: Findings) -> None:
     help = f"begin the file with `netspec: {LANGUAGE_VERSION}`"
     if node is None:
         findings.add(Diagnostic("missing-section", "the language version is not given", _first(root), help=help))
-    elif not isinstance(node, Scalar) or node.value != LANGUAGE_VERSION or isinstance(node.value, bool):
+    elif not isinstance(node, Scalar) or type(node.value) is not int or node.value != LANGUAGE_VERSION:
         shown = node.text if isinstance(node, Scalar) else "this"
         message = f"language version {shown} is not known; this netspec reads version {LANGUAGE_VERSION}"
         if isinstance(node, Scalar) and node.quoted:

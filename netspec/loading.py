@@ -15,7 +15,7 @@ from netspec.checks import (
     check_sizes_are_possible,
 )
 from netspec.diagnostics import Diagnostic, Findings, SpecError
-from netspec.document import Document, is_library, read_document
+from netspec.document import Document, bad_name, is_library, read_document
 from netspec.elaborate import Elaborated, elaborate
 from netspec.expect import check_expectations
 from netspec.extension import extend, written_out
@@ -137,6 +137,10 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
     named: list[tuple[str | None, Node]]
     if isinstance(node, MappingNode):
         named = [(name, entry.value) for name, entry in node.entries.items()]
+        for entry in node.entries.values():
+            wrong = bad_name(entry.key, "an output")
+            if wrong:
+                findings.add(wrong)
     else:
         named = [(None, item) for item in (node.items if isinstance(node, Sequence) else [node])]
     if not named:
@@ -152,6 +156,10 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
         if result.node is not None:
             assert isinstance(reference, Scalar)
             network.outputs[name or result.node] = result.node
+            if name in network.graph and name != result.node:
+                message = f"the output `{name}` is another layer than the one called so"
+                help = "give the output a name of its own"
+                findings.add(Diagnostic("duplicate-name", message, reference.span, help=help))
 
 
 def _flatten(names: dict[str, Result], prefix: str, into: dict[str, str]) -> None:

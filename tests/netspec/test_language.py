@@ -435,3 +435,12 @@ def test_a_word_that_resembles_no_op_is_answered_with_all_of_them(load: Load) ->
     names = help.removeprefix("the ops and blocks here are ").replace("`", "").split(", ")
     assert names == sorted(names)
     assert {"conv", "mine", "net", "relu"} <= set(names)
+
+
+def test_a_library_of_blocks_is_valid_and_no_network(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.yaml"
+    path.write_text("netspec: 1\nblocks: {b: {net: [relu]}}\n")
+    assert netspec.check(path).valid
+    with pytest.raises(SpecError, match="a library of blocks is no network") as caught:
+        netspec.load(path)
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["library"]

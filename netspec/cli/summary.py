@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from netspec.cli.common import load_or_exit, set_option
+from netspec.cli.tables import show_table
 from netspec.summary import HEADINGS, as_csv, as_markdown, rows, summarise, title, totals
 
 
@@ -36,18 +35,7 @@ def command(spec: str, settings: tuple[str, ...], form: str) -> None:
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    table = Table(title=title(summary), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
-    for heading in HEADINGS:
-        number = heading in ("parameters", "MACs")  # what has to stay in one piece on a narrow terminal
-        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
-    cells = rows(summary)
-    for row in cells:
-        table.add_row(*row)
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a pipe has no width: nothing is cut off
-        widths = [max(map(len, column)) for column in zip(HEADINGS, *cells, strict=True)]
-        console = Console(highlight=False, width=max(len(title(summary)), sum(widths) + 3 * len(widths)))
-    console.print(table)
-    console.print()
+    show_table(HEADINGS, rows(summary), ("parameters", "MACs"), title(summary))
+    click.echo()
     for name, value in totals(summary):
-        console.print(f"{name:<20}{value}")
+        click.echo(f"{name:<20}{value}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import netspec
+from netspec.cli.main import cli
 from netspec.loading import check_source
 from netspec.source import Source
 
@@ -192,3 +195,15 @@ def test_a_library_is_valid_but_no_network(tmp_path: Path) -> None:
         netspec.load("convolution")
     (tmp_path / "bad.yaml").write_text("netspec: 1\nblocks: {a: {nett: [relu]}}\n")
     assert not netspec.check(tmp_path / "bad.yaml").valid
+
+
+def test_the_list_of_the_zoo_has_every_network_once() -> None:
+    runner = CliRunner()
+    specs = json.loads(runner.invoke(cli, ["list", "--format", "json"]).output)["specs"]
+    assert len({spec["name"] for spec in specs}) == len(specs)
+    by_name = {spec["name"]: spec for spec in specs}
+    assert "convolution" not in by_name  # a library
+    assert by_name["resnet50"]["parameters"] == 25_557_032
+    assert by_name["resnet50"]["inputs"] == {"image": ["N", 3, 224, 224]}
+    table = runner.invoke(cli, ["list"]).output
+    assert all(name in table for name in by_name)

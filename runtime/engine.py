@@ -28,6 +28,9 @@ PROVIDERS: dict[str, list[str]] = {
 }
 TITLES = {"cpu": "the CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
 
+# More threads than any machine has cores are a mistake, and ONNX Runtime would start them all.
+MAX_THREADS = 1024
+
 # Every failure reaches the caller as an exception; the same text on stderr, from C++, would only be noise.
 ort.set_default_logger_severity(4)
 
@@ -50,7 +53,10 @@ def load(path: Path, device: Device, threads: int | None) -> Engine:
     Raises:
         ModelError: the file is missing, damaged, or not a model that this ONNX Runtime can run.
         DeviceError: the device was named and does not work here; the message says why.
+        ValueError: `threads` is not in 1…1024.
     """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads is {threads}, not in 1…{MAX_THREADS}")
     check_readable(path)
     options = ort.SessionOptions()
     if threads is not None:
@@ -76,6 +82,8 @@ def check_readable(path: Path) -> None:
         raise ModelError(f"there is no model at {path}") from None
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
+    except ValueError:  # it holds a NUL
+        raise ModelError(f"{str(path)!r} is no path of a file") from None
     if empty:
         raise ModelError(f"the model {path} is empty", help="export it again: the file was not written to its end")
 

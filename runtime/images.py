@@ -36,11 +36,8 @@ def prepare(image: Image.Image, contract: ImagePreprocess) -> np.ndarray:
     if contract.size is not None:
         height, width = contract.size
         image = image.resize((width, height), FILTERS[contract.resize])
-    pixels = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, contract.channels)
-    mean = np.asarray(contract.mean, dtype=np.float32)
-    std = np.asarray(contract.std, dtype=np.float32)
-    normalized = (pixels * np.float32(contract.scale) - mean) / std
-    return np.ascontiguousarray(normalized.transpose(2, 0, 1))
+    pixels = np.asarray(image).reshape(image.height, image.width, contract.channels)
+    return np.ascontiguousarray(contract.normalized(pixels).transpose(2, 0, 1))
 
 
 def _decode(path: Path, mode: str) -> Image.Image:

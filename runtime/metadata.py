@@ -27,6 +27,9 @@ from runtime.tensors import TensorSpec
 Resize = Literal["nearest", "bilinear", "bicubic"]
 Postprocess = Literal["softmax", "none"]
 
+# The longest side to resize to: an image of two such sides is nearly the largest that is read at all.
+MAX_SIDE = 8192
+
 
 @dataclass(frozen=True)
 class ImagePreprocess:
@@ -47,6 +50,11 @@ class ImagePreprocess:
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+    def normalized(self, pixels: np.ndarray) -> np.ndarray:
+        """The pixels [..., channels] as the model takes them: float32 of the same shape."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        return np.asarray((pixels.astype(np.float32) * np.float32(self.scale) - mean) / std)
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,9 @@ def _image_preprocess(where: str, value: Mapping[str, Any]) -> ImagePreprocess:
         _broken(where, "has channels other than 1 or 3")
     size = value.get("size")
     if size is not None and not (
-        isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side <= 65535 for side in size)
+        isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side <= MAX_SIDE for side in size)
     ):
-        _broken(where, "has a size that is neither null nor [height, width] in pixels")
+        _broken(where, f"has a size that is neither null nor [height, width] of 1 to {MAX_SIDE} pixels")
     resize = value.get("resize", "bilinear")
     if resize not in get_args(Resize):
         _broken(where, f"has a resize other than {', '.join(get_args(Resize))}")
@@ -130,9 +138,12 @@ def _image_preprocess(where: str, value: Mapping[str, Any]) -> ImagePreprocess:
         _broken(where, "has a scale that is no number")
     mean = _per_channel(where, value, "mean", channels, 0.0)
     std = _per_channel(where, value, "std", channels, 1.0)
-    if 0.0 in std:
-        _broken(where, "has a std of 0")
-    return ImagePreprocess(channels, None if size is None else (size[0], size[1]), resize, float(scale), mean, std)
+    image = ImagePreprocess(channels, None if size is None else (size[0], size[1]), resize, float(scale), mean, std)
+    with np.errstate(all="ignore"):  # what float32 cannot hold is found by looking at the result
+        extremes = image.normalized(np.array([[0], [255]]))
+    if not np.isfinite(extremes).all():
+        _broken(where, "has a std of 0, or a scale, mean and std that make pixels infinite in float32")
+    return image
 
 
 def _per_channel(where: str, value: Mapping[str, Any], name: str, channels: int, default: float) -> tuple[float, ...]:

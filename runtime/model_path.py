@@ -5,17 +5,15 @@ from pathlib import Path
 from runtime.errors import ModelError
 
 
-def find_model(path: Path) -> tuple[Path, str]:
-    """The ONNX file that `path` means, and the model's name.
-
-    A file is named after its stem; a directory means the ``model.onnx`` in it and gives the model its own name.
+def find_model(path: Path) -> Path:
+    """The ONNX file that `path` means: itself, or the ``model.onnx`` in a directory.
 
     Raises:
         ModelError: a directory holds no ``model.onnx``.
     """
     if not path.is_dir():
-        return path, path.stem
+        return path
     file = path / "model.onnx"
     if not file.is_file():
         raise ModelError(f"the directory {path} holds no model.onnx", help="name the .onnx file itself")
-    return file, path.resolve().name or "model"
+    return file

@@ -163,5 +163,8 @@ def _candidates(session: Session, row: _Row, output: str, values: np.ndarray, to
     if not np.isfinite(probabilities).all():
         raise InputError(f"{row.file}: for row {row.number} the model answers with NaN or infinity")
     best = np.argsort(-probabilities, kind="stable")[:top]
-    labels = session.metadata.labels
-    return tuple(Candidate(labels[i] if labels else str(i), int(i), float(probabilities[i])) for i in best)
+    labels = session.metadata.labels or ()
+    # Where the number of classes is symbolic, nobody has checked that there are as many labels.
+    return tuple(
+        Candidate(labels[i] if i < len(labels) else str(i), int(i), float(probabilities[i])) for i in best.tolist()
+    )

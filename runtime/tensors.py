@@ -1,5 +1,6 @@
 """What a model says about a tensor: its name, element type and shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +39,15 @@ class TensorSpec:
     shape: tuple[Dimension, ...]
 
     def accepts(self, array: np.ndarray) -> bool:
-        """Whether `array` has this element type and, in every fixed dimension, this size."""
-        if array.dtype != self.dtype:
-            return False
+        """Whether `array` has this element type and a shape that fits."""
+        return array.dtype == self.dtype and self.fits(array.shape)
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether `shape` has this rank and, in every fixed dimension, this size."""
         if not self.shape:
             return True
-        return len(array.shape) == len(self.shape) and all(
-            size == expected or not isinstance(expected, int)
-            for size, expected in zip(array.shape, self.shape, strict=True)
+        return len(shape) == len(self.shape) and all(
+            size == expected or not isinstance(expected, int) for size, expected in zip(shape, self.shape, strict=True)
         )
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 import click
 
-from runtime.engine import DEVICES
+from runtime.engine import DEVICES, MAX_THREADS
 
 device_option = click.option(
     "--device",
@@ -13,7 +13,7 @@ device_option = click.option(
 )
 threads_option = click.option(
     "--threads",
-    type=click.IntRange(1, 1024),
+    type=click.IntRange(1, MAX_THREADS),
     metavar="N",
     help="CPU threads inside one operator.  [default: one per core]",
 )

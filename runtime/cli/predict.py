@@ -20,7 +20,7 @@ from runtime.session import Session
 SECONDS_WITHOUT_BAR = 1.0
 
 
-@click.command("predict", epilog="Example: netspec predict model.onnx seven.png --top 3")
+@click.command("predict", epilog="Example: netspec predict runs/demo/model.onnx digit.png")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @device_option
@@ -62,8 +62,7 @@ def command(
     """
     if output is not None:
         check_place(output)
-    path, _ = find_model(model)
-    session = Session(path, device, threads)
+    session = Session(find_model(model), device, threads)
     predictions = _with_progress(session, files, top, batch_size)
     if output is not None:
         write_outputs(output, predictions)

@@ -8,7 +8,7 @@ import click
 import numpy as np
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from runtime.prediction import Prediction
@@ -59,7 +59,10 @@ def show_text(session: Session, predictions: Sequence[Prediction]) -> None:
     about = f"{click.format_filename(session.path)} on {session.device} ({session.device_reason})"
     console.print(Text(about, style="dim"))
     classes = any(prediction.top is not None for prediction in predictions)
-    table = Table("file", "label", "probability") if classes else Table("file", "output", "shape", "values")
+    if classes:
+        table = Table("file", "label", Column("probability", justify="right"))
+    else:
+        table = Table("file", "output", "shape", "values")
     for prediction in predictions:
         file = _place(prediction)
         for cells in _class_cells(prediction) if classes else _output_cells(prediction):

@@ -10,19 +10,24 @@ from runtime.cli.options import device_option, threads_option
 from runtime.engine import Device
 from runtime.model_path import find_model
 from runtime.server.app import DEFAULT_MAX_BODY
-from runtime.server.process import bind, serve, url_of
-from runtime.session import Session
+from runtime.server.process import bind, load, quit_on_stop, serve, url_of
 
 
-@click.command("serve", epilog="Example: netspec serve model.onnx --port 8000")
+@click.command("serve", epilog="Example: netspec serve runs/demo/model.onnx --port 8000")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 for all.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address to listen on; 0.0.0.0 for all.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port to listen on; 0 for any."
 )
 @device_option
 @threads_option
-@click.option("--name", help="The model's name in URLs; the file's name without its suffix by default.")
+@click.option("--name", metavar="NAME", help="The model's name in URLs; the file's name without its suffix by default.")
 @click.option(
     "--max-body",
     type=click.IntRange(min=1),
@@ -36,14 +41,14 @@ def command(
 ) -> None:
     """Serve MODEL over the Open Inference Protocol V2 (REST, JSON) until SIGTERM or Ctrl-C.
 
-    MODEL is an .onnx file, or a directory that holds model.onnx and gives the model its name.
+    MODEL is an .onnx file, or a directory that holds model.onnx.
     """
     if name is not None and (not name or "/" in name):
         raise click.BadParameter("a name in URLs is not empty and has no slash", param_hint="--name")
-    path, default_name = find_model(model)
-    name = name or click.format_filename(default_name)
-    with contextlib.closing(bind(host, port)) as listener:
-        session = Session(path, device, threads)
+    path = find_model(model)
+    name = name or click.format_filename(path.stem)
+    with quit_on_stop(), contextlib.closing(bind(host, port)) as listener:
+        session = load(path, device, threads)
         where = f"{url_of(listener)}/v2/models/{quote(name)}"
         serve(
             session,

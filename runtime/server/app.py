@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
@@ -42,7 +42,7 @@ class App:
 
 def _rest(session: Session, name: str) -> Starlette:
     """Every route but the served model's inference; other verbs on that, and inference by other models, end here."""
-    server = {"name": "netspec", "version": version("netspec"), "extensions": []}
+    server = {"name": "netspec", "version": _version(), "extensions": []}
     model = {
         "name": name,
         "versions": [VERSION],
@@ -93,6 +93,13 @@ def _rest(session: Session, name: str) -> Starlette:
     app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _internal_error})
     app.router.redirect_slashes = False
     return app
+
+
+def _version() -> str:
+    try:
+        return version("netspec")
+    except PackageNotFoundError:  # it runs from a tree of sources
+        return "unknown"
 
 
 def _signature(spec: TensorSpec) -> dict[str, Any]:

@@ -1,21 +1,23 @@
 """The server as a process: its socket, its event loop, and how it ends."""
 
+import contextlib
 import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
+from pathlib import Path
 
 import uvicorn
 
+from runtime.engine import Device
 from runtime.errors import AddressError
 from runtime.server.app import App
 from runtime.session import Session
 
-# What was accepted before a stop may take this long to finish.
-DRAIN_SECONDS = 10
+# What was accepted before a stop may take this long to arrive whole and be answered.
+DRAIN_SECONDS = 5
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -59,6 +61,31 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def quit_on_stop() -> contextlib.AbstractContextManager[None]:
+    """While it is entered, SIGTERM or SIGINT ends the process at once with 0: for the time when nothing is served."""
+    return _on_stop(lambda: os._exit(0))
+
+
+@contextlib.contextmanager
+def _on_stop(act: Callable[[], None]) -> Iterator[None]:
+    """Calls `act` on SIGTERM and SIGINT."""
+    previous = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def load(path: Path, device: Device, threads: int | None) -> Session:
+    """A session in whose loading signals are heard; see `runtime.engine.load` for the arguments and errors.
+
+    Python handles a signal between two steps of the main thread, and loading a model is one long step: hence a thread.
+    """
+    with ThreadPoolExecutor(1) as worker:
+        return worker.submit(Session, path, device, threads).result()
+
+
 def serve(session: Session, name: str, listener: socket.socket, max_body: int, started: Callable[[], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what was accepted and returns.
 
@@ -88,15 +115,10 @@ def serve(session: Session, name: str, listener: socket.socket, max_body: int, s
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         server = _Server(config, started)
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            server.should_exit = True
-
-        # Uvicorn raises the signals that ended it once more when it is done: without handlers of our own these would
+        # Uvicorn raises the signals that ended it once more when it is done: without a handler of our own these would
         # kill the process instead of letting it end with 0.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        server.run(sockets=[listener])
+        with _on_stop(server.stop):
+            server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -110,3 +132,7 @@ class _Server(uvicorn.Server):
         """Starts to answer requests."""
         await super().startup(sockets)
         self._tell_started()
+
+    def stop(self) -> None:
+        """Has the server finish what it accepted and end."""
+        self.should_exit = True

@@ -11,8 +11,10 @@ import orjson
 
 from runtime.errors import InputError
 from runtime.server.datatypes import DATATYPES, JSON_TYPES
-from runtime.tensors import TensorSpec
+from runtime.tensors import TensorSpec, type_name
 
+# The most dimensions that every NumPy takes. Without a bound, a model of unsaid rank could be sent millions of them.
+MAX_RANK = 32
 BINARY = frozenset({"binary_data", "binary_data_size", "binary_data_output"})
 
 
@@ -26,10 +28,10 @@ class InferRequest:
 
 
 def read_request(body: bytes, inputs: Sequence[TensorSpec]) -> InferRequest:
-    """Reads a request to a model with these inputs. Shapes are held against the model only when it runs.
+    """Reads a request to a model with these inputs.
 
     Raises:
-        InputError: the body is not a request, or names an input or datatype that the model does not have.
+        InputError: the body is not a request, or has an input, datatype or shape that the model does not take.
     """
     try:
         request = orjson.loads(body)
@@ -80,7 +82,7 @@ def _check_parameters(holder: Mapping[str, Any], where: str) -> None:
 
 
 def _array(tensor: Mapping[str, Any], spec: TensorSpec) -> np.ndarray:
-    """The array in an input tensor, of the model's element type."""
+    """The array in an input tensor, of the model's element type and a shape that fits the model."""
     where = f"input '{spec.name}'"
     expected = DATATYPES[spec.dtype]
     if tensor.get("datatype") != expected:
@@ -88,6 +90,10 @@ def _array(tensor: Mapping[str, Any], spec: TensorSpec) -> np.ndarray:
     shape = tensor.get("shape")
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**31 for size in shape):
         raise InputError(f"{where}: 'shape' is not a list of sizes")
+    if len(shape) > MAX_RANK:
+        raise InputError(f"{where}: 'shape' has {len(shape)} dimensions, more than {MAX_RANK}")
+    if not spec.fits(shape):
+        raise InputError(f"{where}: the model expects {spec}, given {type_name(spec.dtype)} {shape}")
     data = tensor.get("data")
     if not isinstance(data, list):
         raise InputError(f"{where}: 'data' is {'not a list' if 'data' in tensor else 'missing'}")
@@ -96,7 +102,11 @@ def _array(tensor: Mapping[str, Any], spec: TensorSpec) -> np.ndarray:
     if strange := set(map(type, elements)) - allowed:
         found = next(element for element in elements if type(element) in strange)
         raise InputError(f"{where}: {expected} takes {wanted}, given {_shown(found)}")
-    return _converted(where, elements, spec.dtype).reshape(shape)
+    array = _converted(where, elements, spec.dtype)
+    try:
+        return array.reshape(shape)
+    except ValueError:  # even an array without elements has a largest product of its other sizes
+        raise InputError(f"{where}: shape {shape} is too large") from None
 
 
 def _flat(where: str, data: list[Any], shape: list[int]) -> list[Any]:

@@ -1,5 +1,7 @@
 """Images as tensors: every pixel format that people have, and every file that is no image."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,26 @@ def test_other_pixel_formats_are_read(tmp_path: Path, mode: str) -> None:
     white = Image.new("RGB", (2, 2), "white").convert(mode)
     tensor = read_image(saved(tmp_path, white, "image.tiff"), RAW_COLOUR)
     assert tensor.min() == 255
+
+
+EVERY_FORMAT = """
+import sys
+from pathlib import Path
+from runtime.images import read_image
+from runtime.metadata import ImagePreprocess
+for path in map(Path, sys.argv[1:]):
+    assert read_image(path, ImagePreprocess(1)).shape == (1, 8, 8), path
+"""
+
+
+def test_formats_need_no_pillow_that_was_used_before(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 8), "white")
+    paths = [saved(tmp_path, image, f"{number}.png") for number in range(300)]
+    paths += [saved(tmp_path, image, f"image.{suffix}") for suffix in ("webp", "jp2", "jpg", "gif", "bmp", "ppm")]
+    paths.append(saved(tmp_path, image, "two.mpo", format="MPO", save_all=True, append_images=[image]))
+    for some in (paths, paths[::-1]):
+        done = subprocess.run([sys.executable, "-c", EVERY_FORMAT, *some], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
@@ -45,6 +45,10 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
+def of_shape(shape: list[int], data: list[Any]) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": data}]}
+
+
 @pytest.fixture(params=[TensorProto.FLOAT, TensorProto.INT8, TensorProto.STRING, TensorProto.BOOL])
 def infer(request: pytest.FixtureRequest, save_echo: SaveModel) -> Iterator[Infer]:
     with ThreadPoolExecutor(1) as workers:
@@ -66,8 +70,21 @@ def test_noise(infer: Infer, body: bytes) -> None:
 
 @QUICK
 @given(request=REQUESTS)
+@example(request=of_shape([1] * 65, [1]))
+@example(request=of_shape([0, 2**30, 2**30, 2**30], []))
 def test_requests_of_wrong_parts(infer: Infer, request: Any) -> None:
     check(infer.answer(json.dumps(request).encode()))
+
+
+@pytest.mark.parametrize("shape", [None, ("a", "b", "c", "d")])
+@given(request=REQUESTS)
+@example(request=of_shape([1] * 65, [1]))
+@example(request=of_shape([0, 2**30, 2**30, 2**30], []))
+@QUICK
+def test_requests_to_a_model_that_says_little_of_its_shape(save_echo: SaveModel, shape: Any, request: Any) -> None:
+    with ThreadPoolExecutor(1) as workers:
+        infer = Infer(Session(save_echo(shape=shape), "cpu", threads=1), "m", workers, 10_000)
+        check(infer.answer(json.dumps(request).encode()))
 
 
 @QUICK

@@ -149,6 +149,17 @@ def test_probabilities_that_need_no_softmax(save_model: SaveModel, tmp_path: Pat
     assert (prediction["label"], prediction["probability"]) == ("yes", 0.75)
 
 
+def test_classes_without_a_label_are_told_by_index(save_model: SaveModel, tmp_path: Path) -> None:
+    metadata = {"netspec.labels": '["no", "yes"]', "netspec.postprocess": '{"y": "softmax"}'}
+    signature = (TensorProto.FLOAT, ["n", "classes"])
+    path = save_model(
+        [helper.make_node("Identity", ["x"], ["y"])], [("x", *signature)], [("y", *signature)], {}, metadata
+    )
+    np.save(tmp_path / "x.npy", np.array([[2.0, 1.0, 4.0, 3.0]], np.float32))
+    (prediction,) = report(path, tmp_path / "x.npy", "--top", 4)["predictions"]
+    assert [(c["label"], c["index"]) for c in prediction["top"]] == [("2", 2), ("3", 3), ("no", 0), ("yes", 1)]
+
+
 def test_text_is_a_table_that_is_never_cut_off(classifier: Path, array: Path) -> None:
     result = run(classifier, array, "--top", 3, "--device", "cpu")
     assert result.exit_code == 0
@@ -302,10 +313,21 @@ def test_top_is_for_classifiers(adder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("model.onnx",), ("m", "f", "--top", "0"), ("m", "f", "--device", "tpu"), ("m", "f", "--threads", "0")],
+    [
+        (),
+        ("model.onnx",),
+        ("m", "f", "--top", "0"),
+        ("m", "f", "--device", "tpu"),
+        ("m", "f", "--threads", "0"),
+        ("m", "f", "--threads", str(2**40)),
+    ],
 )
 def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_help_ends_with_an_example() -> None:
+    assert run("--help").stdout.endswith("Example: netspec predict runs/demo/model.onnx digit.png\n")
 
 
 def test_a_broken_model_is_1(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,8 @@ def test_every_datatype_comes_back_as_it_went(
         (TensorProto.FLOAT16, "FP16", [0, 70000], "holds a number that FP16 cannot hold"),
         (TensorProto.FLOAT, "FP32", [0, 1e300], "holds a number that FP32 cannot hold"),
         (TensorProto.FLOAT, "FP32", [0, "1.5"], 'FP32 takes numbers, given "1.5"'),
+        (TensorProto.FLOAT, "FP32", [0, True], "FP32 takes numbers, given true"),
+        (TensorProto.FLOAT, "FP32", [0, None], "FP32 takes numbers, given null"),
         (TensorProto.FLOAT, "FP32", [0, {}], "FP32 takes numbers, given {}"),
         (TensorProto.STRING, "BYTES", ["a", 1], "BYTES takes strings, given 1"),
         (TensorProto.FLOAT, "FP32", [0, "long" * 100], "…"),
@@ -195,7 +199,10 @@ def test_values_that_are_not_of_the_datatype(
         ({"shape": [1, 1, 4, 5], "data": [0] * 20}, "expects float32 [batch, 1, 4, 4], given float32 [1, 1, 4, 5]"),
         ({"shape": [16]}, "expects float32 [batch, 1, 4, 4], given float32 [16]"),
         ({"shape": [2, 1, 4, 4]}, "'data' has 16 elements, but shape [2, 1, 4, 4] has 32"),
-        ({"shape": [10**6] * 10}, "'data' has 16 elements"),
+        ({"shape": [10**6] * 4, "data": []}, "expects float32 [batch, 1, 4, 4], given float32 [1000000, 1000000, "),
+        ({"shape": [10**6, 1, 4, 4]}, "'data' has 16 elements"),
+        ({"shape": [1] * 65, "data": [0]}, "'shape' has 65 dimensions, more than 32"),
+        ({"shape": [0, 2**30, 2**30, 2**30], "data": []}, "expects float32 [batch, 1, 4, 4], given float32 [0, "),
         ({"shape": [0, 10**30]}, "'shape' is not a list of sizes"),
         ({"shape": [-1, 1, 4, 4]}, "'shape' is not a list of sizes"),
         ({"shape": [True, 1, 4, 4]}, "'shape' is not a list of sizes"),
@@ -213,6 +220,25 @@ def test_values_that_are_not_of_the_datatype(
 )
 def test_inputs_that_are_wrong(client: Client, changes: dict[str, Any], message: str) -> None:
     assert message in error_of(infer(client, image(**changes), model="digits"), 400)
+
+
+@pytest.mark.parametrize("shape", [None, ("a", "b", "c", "d")])
+def test_a_shape_that_no_array_can_have(connect: Connect, save_echo: SaveModel, shape: Any) -> None:
+    x = {"name": "x", "shape": [0, 2**30, 2**30, 2**30], "datatype": "FP32", "data": []}
+    assert "input 'x': shape [0, 1073741824, " in error_of(infer(connect(save_echo(shape=shape)), x), 400)
+
+
+def test_a_long_text_among_many_numbers_takes_no_memory(connect: Connect, save_echo: SaveModel) -> None:
+    text = "9" * 5_000
+    x = {"name": "x", "shape": [1_000, 2], "datatype": "FP32", "data": [0] * 1_999 + [text]}
+    body = json.dumps({"inputs": [x]}, separators=(",", ":")).encode()
+    client = connect(save_echo())
+    tracemalloc.start()
+    error = error_of(client.post("/v2/models/m/infer", content=body), 400)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "FP32 takes numbers" in error
+    assert peak < 2_000_000  # as an array of texts it would be 40 MB
 
 
 @pytest.mark.parametrize(
@@ -283,6 +309,16 @@ def test_wrong_verbs_are_405_and_say_which_are_right(client: Client) -> None:
         response = client.post(path)
         assert "does not take POST" in error_of(response, 405)
         assert "GET" in response.headers["allow"]
+
+
+def test_a_tree_that_is_not_installed_has_no_version(
+    connect: Connect, classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("runtime.server.app.version", missing)
+    assert connect(classifier).get("/v2").json()["version"] == "unknown"
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:

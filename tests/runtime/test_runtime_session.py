@@ -88,6 +88,17 @@ def test_missing_file(tmp_path: Path) -> None:
         Session(tmp_path / "nothing.onnx")
 
 
+def test_a_path_that_no_file_can_have() -> None:
+    with pytest.raises(ModelError, match=r"'a\\x00b' is no path of a file"):
+        Session("a\0b")
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1025, 2**40])
+def test_threads_out_of_bounds(classifier: Path, threads: int) -> None:
+    with pytest.raises(ValueError, match=f"threads is {threads}, not in 1…1024"):
+        Session(classifier, "cpu", threads)
+
+
 def test_directory(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a directory"):
         Session(tmp_path)

@@ -29,7 +29,7 @@ RESERVED = frozenset({"in", "i"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Parameter:
     """An argument that a block or a network declares. `default` is None where one has to be given."""
 
@@ -39,7 +39,7 @@ class Parameter:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Block:
     """A block: a network fragment with arguments, the first being its primary one.
 
@@ -59,7 +59,7 @@ class Block:
         return self.body.value or self.node
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Input:
     """A declared input. `sizes` gives reports a number for the free dimensions."""
 
@@ -69,7 +69,7 @@ class Input:
     span: Span
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Document:
     """A spec, taken apart; what its layers mean is not looked at yet.
 

@@ -37,7 +37,7 @@ class TooLarge(Exception):
     """The network is over a bound; elaboration stops."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Inferred:
     """What follows from an op and the types of its inputs; equal layers share it."""
 
@@ -47,7 +47,7 @@ class _Inferred:
     macs: Dim
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Elaborated:
     """The top level's names, and the result of its last layer."""
 

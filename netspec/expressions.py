@@ -44,14 +44,14 @@ class Shaped(NamedTuple):
     attributes: Mapping[str, int | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Token:
     kind: str  # number, name, op, end
     text: str
     start: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Tree:
     """A node of a parsed expression; `op` is an operator, a function's name, or number/name/attribute/index/if."""
 

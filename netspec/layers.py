@@ -23,7 +23,7 @@ CONTAINERS = (CONTAINER, BRANCHES)
 Blocks = Mapping[str, Collection[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class LayerForm:
     """A layer as written, taken apart.
 

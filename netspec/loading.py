@@ -28,7 +28,7 @@ from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
 from netspec.zoo import find_spec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Checked:
     """The outcome of checking a spec: the network where it is valid, and everything that was found.
 

@@ -45,7 +45,7 @@ class Layer(TypedDict):
     expansion: tuple[Frame, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Container:
     """A module that holds others: a block's use, a `net`, a list, one turn of a `repeat`, or the repeat itself."""
 
@@ -55,7 +55,7 @@ class Container:
     span: Span
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Network:
     """A network that has passed the checks.
 

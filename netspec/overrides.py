@@ -13,7 +13,7 @@ from netspec.yaml_reader import Entry, Mapping, Node, Scalar, parse
 SETTABLE_SECTIONS = ("train", "deploy")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Override:
     """One setting: the path of names before `=`, and the value after it."""
 

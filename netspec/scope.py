@@ -12,7 +12,7 @@ from netspec.source import Span
 from netspec.yaml_reader import Node, Scalar
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Result:
     """What a name stands for: a tensor, and for a container also the names inside it.
 
@@ -28,7 +28,7 @@ class Result:
     span: Span | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Scope:
     """What can be read at a place in the spec.
 

@@ -25,7 +25,7 @@ MAX_ALIASED_NODES = 10_000
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Scalar:
     """A leaf. `value` is what YAML 1.2 makes of the text; `quoted` text is always a string."""
 
@@ -35,13 +35,13 @@ class Scalar:
     span: Span
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
     items: list[Node]
     span: Span
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """A key of a mapping with its value."""
 
@@ -49,7 +49,7 @@ class Entry:
     value: Node
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Mapping:
     entries: dict[str, Entry]
     span: Span
@@ -213,7 +213,7 @@ def plain_value(text: str, span: Span) -> int | float | bool | str | None:
     return text
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Open:
     """A collection whose end has not been read yet."""
 

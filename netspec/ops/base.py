@@ -36,12 +36,16 @@ class Line(NamedTuple):
         return f"{self.formula} = {self.result}" if self.formula else self.result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Window:
     """What one output unit sees of its input along each spatial axis: kernel extent and stride."""
 
     extent: tuple[Dim, ...]
     stride: tuple[Dim, ...]
+
+
+# Apart from the class: a hint that names `Op` would be evaluated anew for every op.
+_registry: "dict[str, type[Op]]" = {}
 
 
 class Op(BaseModel):
@@ -54,12 +58,11 @@ class Op(BaseModel):
     weighted: ClassVar[bool] = False  # counts as a layer where people count a network's depth
     least_inputs: ClassVar[int] = 1
     most_inputs: ClassVar[int | None] = 1
-    registry: ClassVar[dict[str, "type[Op]"]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.kind:
-            other = Op.registry.setdefault(cls.kind, cls)
+            other = _registry.setdefault(cls.kind, cls)
             if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise TypeError(f"two ops are called {cls.kind!r}: {other.__module__} and {cls.__module__}")
 
@@ -129,4 +132,4 @@ def discover(plugins: bool = False) -> "dict[str, type[Op]]":
         _discovered.add("plugins")
         for entry in entry_points(group="netspec.ops"):
             entry.load()
-    return Op.registry
+    return _registry

@@ -10,7 +10,7 @@ from netspec.tensor import Shape, ShapeError, TensorType, write_shape
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Geometry:
     """A sliding window on a certain input: one number for each spatial axis; padding as (before, after)."""
 

@@ -10,7 +10,7 @@ import pytest
 
 import netspec
 from netspec import Network, SpecError
-from netspec.ops.base import Op
+from netspec.ops.base import Op, discover
 from netspec.tensor import TensorType
 
 Load = Callable[..., Network]
@@ -418,7 +418,7 @@ def vanish() -> Iterator[None]:
             return inputs[0].with_shape(*inputs[0].shape[:2], 0, 0)
 
     yield
-    del Op.registry["vanish"]
+    del discover()["vanish"]
 
 
 @pytest.mark.usefixtures("vanish")

@@ -7,6 +7,7 @@ and a container can be sharded, checkpointed or replaced like any module.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,17 +36,17 @@ class Container(nn.Module):
         self.outputs = outputs
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        modules = self._modules
-        values: list[Tensor | None] = [*inputs, *(None for _ in range(self.slots - len(inputs)))]
+        modules: dict[str, Any] = self._modules
+        values: list[Any] = [*inputs, *(None for _ in range(self.slots - len(inputs)))]
         for name, reads, writes in self.steps:
-            result = modules[name](*[values[slot] for slot in reads])  # type: ignore[misc]
+            result = modules[name](*[values[slot] for slot in reads])
             if len(writes) == 1:
                 values[writes[0]] = result
             else:
                 for slot, part in zip(writes, result, strict=True):
                     values[slot] = part
         outputs = [values[slot] for slot in self.outputs]
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)  # type: ignore[return-value,arg-type]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ def _leaf(network: Network, path: str) -> nn.Module:
     module = lowering.torch(op, inputs)
     first, *others = layer["inputs"]
     if lowering.works_in_place and first not in others and _may_overwrite(network, first):
-        module.inplace = True  # type: ignore[assignment]
+        cast(Any, module).inplace = True
     return module
 
 

@@ -217,8 +217,8 @@ def evaluate(run: Run, split: Split, loss_function: nn.Module) -> tuple[float, f
 
 def learning_rate(recipe: Train, epoch: float) -> float:
     """The learning rate at a moment, in epochs with fractions: a pure function, so nothing is to be restored."""
-    base: float = recipe.optimizer.lr  # type: ignore[attr-defined]
-    schedule = recipe.schedule
+    assert isinstance(recipe.optimizer, Sgd | Adam | AdamW)
+    base, schedule = recipe.optimizer.lr, recipe.schedule
     assert isinstance(schedule, Constant | Cosine | Step)
     if epoch < schedule.warmup:
         return base * (epoch + 1e-2) / (schedule.warmup + 1e-2)

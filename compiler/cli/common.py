@@ -5,27 +5,28 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from compiler.errors import CompilerError
 from netspec.cli.common import refuse
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def told(function: F) -> F:
+def told(function: Callable[P, R]) -> Callable[P, R]:
     """Shows a `CompilerError` as a message and ends with 1."""
 
     @functools.wraps(function)
-    def wrapped(*arguments: Any, **options: Any) -> Any:
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> R:
         try:
             return function(*arguments, **options)
         except CompilerError as error:
             refuse(error.message, error.help)
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped
 
 
 def spec_folder(file: str) -> Path:

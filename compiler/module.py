@@ -39,7 +39,10 @@ class Container(nn.Module):
         modules: dict[str, Any] = self._modules
         values: list[Any] = [*inputs, *(None for _ in range(self.slots - len(inputs)))]
         for name, reads, writes in self.steps:
-            result = modules[name](*[values[slot] for slot in reads])
+            if len(reads) == 1:  # nearly all of them, and worth the branch
+                result = modules[name](values[reads[0]])
+            else:
+                result = modules[name](*[values[slot] for slot in reads])
             if len(writes) == 1:
                 values[writes[0]] = result
             else:

@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
@@ -93,7 +93,6 @@ class _InputModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
     shape: tuple[Annotated[int, Argument(ge=1, le=2**31 - 1)] | str, ...]
-    dtype: Literal["float32", "float64", "float16", "int64", "int32", "uint8", "bool"] = "float32"
     sizes: dict[str, Annotated[int, Argument(ge=1, le=2**31 - 1)]] = {}
     help: ClassVar[str] = "write `image: {shape: [N, 3, H, W], sizes: {H: 224, W: 224}}`"
 
@@ -374,7 +373,7 @@ def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any
             span = sizes_entry.value.entries[size].key.span
             message = f"`{size}` is the batch dimension of `{name}`, which is always free"
             findings.add(Diagnostic("fixed-batch", message, span, help=f"leave `{size}` out of `sizes`"))
-    return Input(name, TensorType(tuple(shape), declared.dtype), sizes, entry.key.span)
+    return Input(name, TensorType(tuple(shape)), sizes, entry.key.span)
 
 
 def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:

@@ -29,7 +29,7 @@ from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
 T = TypeVar("T")
 
-MAX_LAYERS = 1_000_000  # containers, and layers that a `when` leaves out, count too
+MAX_LAYERS = 200_000  # containers, and layers that a `when` leaves out, count too
 MAX_DEPTH = 64
 
 

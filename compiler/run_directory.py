@@ -22,6 +22,10 @@ from netspec.loading import Checked, check
 from netspec.network import Network
 
 CHECKPOINT = "checkpoint.pt"
+RUN_FILES = (
+    "run.json", "spec.yaml", CHECKPOINT, "metrics.jsonl", "best.safetensors", "last.safetensors", "report.md",
+    "curves.png", "confusion.png",
+)  # fmt: skip
 
 
 def is_run(path: Path) -> bool:
@@ -44,6 +48,12 @@ def start_run(path: Path, network: Network, settings: tuple[str, ...], labels: t
     }
     write_text(path / "spec.yaml", network.text)
     write_text(path / "run.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def clear_run(path: Path) -> None:
+    """Removes what a run leaves, and nothing else that may stand in the folder."""
+    for name in RUN_FILES:
+        (path / name).unlink(missing_ok=True)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

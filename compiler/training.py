@@ -92,7 +92,7 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.data.train) / self.recipe.numbers.batch_size)
+        return len(batches_of(torch.arange(len(self.data.train)), self.recipe.numbers.batch_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,15 @@ def _batches(run: Run, epoch: int, skip: int) -> Iterator[Tensor]:
     numbers = run.recipe.numbers
     generator = torch.Generator().manual_seed((numbers.seed + 1) * 1_000_003 + epoch)
     order = torch.randperm(len(run.data.train), generator=generator)
-    yield from list(torch.split(order, numbers.batch_size))[skip:]
+    yield from batches_of(order, numbers.batch_size)[skip:]
+
+
+def batches_of(order: Tensor, size: int) -> list[Tensor]:
+    """The samples in batches; a last one of a single sample, which has no variance, joins the batch before it."""
+    batches = list(torch.split(order, size))
+    if size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def _finish_epoch(run: Run, loss_function: nn.Module, seconds: float, speed: float) -> bool:

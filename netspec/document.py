@@ -25,7 +25,11 @@ SECTIONS = (
     "train", "deploy",
 )  # fmt: skip
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": tuple}
-RESERVED = frozenset({"in", "i"})
+RESERVED = {
+    "in": "what the enclosing container reads",
+    "i": "the repeat index",
+    "training": "a module's mode in PyTorch",
+}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -150,8 +154,8 @@ def is_name(text: str) -> bool:
 def bad_name(key: Scalar, what: str) -> Diagnostic | None:
     """What is wrong with a name, if anything."""
     if key.text in RESERVED:
-        meaning = "what the enclosing container reads" if key.text == "in" else "the repeat index"
-        return Diagnostic("reserved-name", f"`{key.text}` can't name {what}: it means {meaning}", key.span)
+        message = f"`{key.text}` can't name {what}: it means {RESERVED[key.text]}"
+        return Diagnostic("reserved-name", message, key.span)
     if not is_name(key.text):
         made = re.sub(r"\W+", "_", key.text).strip("_")
         made = f"{what.split()[-1]}{made}" if made[:1].isdigit() or not made or keyword.iskeyword(made) else made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import shlex
 import signal
 import sys
 import time
@@ -22,7 +22,16 @@ from compiler.data import load_data
 from compiler.errors import CompilerError
 from compiler.module import build
 from compiler.report import write_report
-from compiler.run_directory import CHECKPOINT, is_run, read_facts, restore, save_checkpoint, save_epoch, start_run
+from compiler.run_directory import (
+    CHECKPOINT,
+    clear_run,
+    is_run,
+    read_facts,
+    restore,
+    save_checkpoint,
+    save_epoch,
+    start_run,
+)
 from compiler.training import Hooks, Metrics, Run, check_fit, train
 from compiler.weights import load_weights
 from netspec.cli.common import load_or_exit, set_option
@@ -75,6 +84,8 @@ def command(
         raise CompilerError(f"--amp {amp} needs CUDA, the device is {chosen.type}", "leave --amp out")
     _prepare(out, network, settings, resume, overwrite)
     torch.manual_seed(recipe.numbers.seed)
+    if len(network.outputs) != 1:
+        raise CompilerError(f"training takes networks with one output, `{network.name}` has {len(network.outputs)}")
     data = load_data(network, recipe.data, spec_folder(network.file))
     module = build(network, recipe.numbers.seed)
     if weights is not None:
@@ -83,6 +94,7 @@ def command(
     check_fit(run, network.concrete(network.layer(next(iter(network.outputs.values())))["output"].shape))
     resumed = resume and restore(out, run)
     if not resumed:
+        clear_run(out)
         start_run(out, network, settings, data.labels)
     console = Console(highlight=False, soft_wrap=True)
     _announce(console, network, run, out, resumed)
@@ -99,7 +111,9 @@ def command(
     if writer:
         writer.close()
     if not finished:
-        console.print(f"interrupted; saved in {out}. Go on with: netspec train {spec} --out {out} --resume")
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        again = shlex.join(["netspec", *words, "--resume"])
+        console.print(f"interrupted; saved in {out}. Go on with: {again}")
         sys.exit(INTERRUPTED)
     write_report(out, network, run)
     last = run.state.history[-1]
@@ -116,20 +130,19 @@ def _prepare(out: Path, network: Network, settings: tuple[str, ...], resume: boo
     if not is_run(out):
         return
     if overwrite:
-        shutil.rmtree(out)
-    elif not resume:
+        return  # its files go when all that the new run needs is there
+    if not resume:
         state = "a run" if (out / CHECKPOINT).exists() else "the beginning of a run"
         raise CompilerError(f"`{out}` holds {state} already", "go on with --resume, replace it with --overwrite")
-    else:
-        before = (out / "spec.yaml").read_text(encoding="utf-8"), read_facts(out)["settings"]
-        if before != (network.text, list(settings)):
-            what = "spec" if before[0] != network.text else "settings"
-            raise CompilerError(
-                f"the run in `{out}` was started with other {what}",
-                "resume with the same spec and settings"
-                + (f": {' '.join(f'--set {setting}' for setting in before[1])}" if before[1] else "")
-                + ", or use another --out",
-            )
+    before = (out / "spec.yaml").read_text(encoding="utf-8"), read_facts(out)["settings"]
+    if before != (network.text, list(settings)):
+        what = "spec" if before[0] != network.text else "settings"
+        raise CompilerError(
+            f"the run in `{out}` was started with other {what}",
+            "resume with the same spec and settings"
+            + (f": {' '.join(f'--set {setting}' for setting in before[1])}" if before[1] else "")
+            + ", or use another --out",
+        )
 
 
 def _announce(console: Console, network: Network, run: Run, out: Path, resumed: bool) -> None:

@@ -133,7 +133,7 @@ class LayerNorm(Op):
 class LocalResponseNorm(Op):
     """Each element over (k + alpha/size · Σ x²)^beta, summed over `size` neighbouring channels, an odd number.
 
-    In and out: N × C × spatial. Source: Krizhevsky et al. 2012, section 3.3 (there alpha is not divided by size).
+    In and out: N × C × H × W. Source: Krizhevsky et al. 2012, section 3.3 (there alpha is not divided by size).
     """
 
     kind: ClassVar[str] = "lrn"
@@ -145,7 +145,7 @@ class LocalResponseNorm(Op):
 
     def output(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
-        need_rank(x, 3, 5)
+        need_rank(x, 4, 4)
         if self.size % 2 == 0:
             raise ShapeError(
                 f"{self.size} neighbouring channels have no middle", help="give an odd `size`", argument="size"

@@ -112,7 +112,7 @@ def test_ctrl_c_saves_within_the_epoch_and_resume_goes_on_from_there(tmp_path: P
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130, err
-    assert "Go on with: netspec train mlp --out stopped --resume" in out
+    assert "Go on with: netspec train mlp --epochs 6 --set train.batch_size=1" in out
     state = torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)["state"]
     assert state["step"] > 0
     process = start(tmp_path, *arguments, "--out", "stopped", "--resume")
@@ -324,3 +324,23 @@ def test_work_lost_to_a_crash_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert training.train(run, hooks)
     assert saved[:3] == [(0, 1), (0, 2), (0, 3)]
     assert saved[-1] == (1, 0)
+
+
+def test_overwriting_a_run_leaves_other_files_and_waits_until_the_new_one_can_begin(
+    netspec: Run, tmp_path: Path
+) -> None:
+    write_regression(tmp_path)
+    assert netspec("train", "net.yaml", "--out", ".", "--epochs", 1).returncode == 0
+    before = (tmp_path / "last.safetensors").read_bytes()
+    done = netspec("train", "net.yaml", "--out", ".", "--overwrite", "--set", "train.data={npz: typo.npz}")
+    assert done.returncode == 1
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert netspec("train", "net.yaml", "--out", ".", "--overwrite", "--epochs", 2).returncode == 0
+    assert (tmp_path / "net.yaml").is_file()
+    assert (tmp_path / "data.npz").is_file()
+
+
+def test_a_last_batch_of_one_sample_joins_the_one_before() -> None:
+    assert [len(batch) for batch in training.batches_of(torch.arange(65), 32)] == [32, 33]
+    assert [len(batch) for batch in training.batches_of(torch.arange(66), 32)] == [32, 32, 2]
+    assert [len(batch) for batch in training.batches_of(torch.arange(3), 1)] == [1, 1, 1]

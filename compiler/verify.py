@@ -56,7 +56,10 @@ def compare(network: Network, module: nn.Module, path: Path, seed: int = 0) -> l
         with torch.inference_mode():
             given = module(*(torch.from_numpy(feeds[name]).to(device) for name in network.inputs))
         expected = given if isinstance(given, tuple) else (given,)
-        found = session.run(list(network.outputs), feeds)
+        try:
+            found = session.run(list(network.outputs), feeds)
+        except Exception as error:  # as above
+            raise CompilerError(f"ONNX Runtime can't run the model: {str(error).splitlines()[0]}") from None
         difference = relative = 0.0
         for ours, theirs in zip(found, expected, strict=True):
             reference = theirs.float().cpu().numpy()

@@ -246,3 +246,13 @@ def test_wrong_input_ends_with_1_and_says_why(arguments: list[str], words: str, 
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_onnx_runtime_can_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    network = load("lenet5")
+    module = build(network).eval()
+    wrong = staticmethod(lambda op, node: node.emit("LRN", [node.inputs[0]], size=3))  # refuses what is not 4-d
+    monkeypatch.setattr(TanhLowering, "onnx", wrong)
+    export(network, module, tmp_path / "wrong.onnx")
+    with pytest.raises(CompilerError, match="can't run the model"):
+        compiler.verify.compare(network, module, tmp_path / "wrong.onnx")

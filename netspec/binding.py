@@ -89,7 +89,8 @@ def _expression_error(
             "unknown-name", f"`{error.unknown}` is a word, not a truth value", span, help=f"write `{truth}`"
         )
     names = {*scope, *words, *expressions.FUNCTIONS} if words else {*scope, *expressions.FUNCTIONS}
-    known = sorted(name for name in {*scope, *words} if name not in ("in", "i", "*"))
+    tensors = {name for name, value in scope.items() if isinstance(value, expressions.Shaped)}
+    known = sorted({*scope, *words} - tensors - {"i", "*"})
     help = did_you_mean(error.unknown, names - {"*"})
     if not help.startswith("did"):
         shown = ", ".join(f"`{name}`" for name in known)

@@ -8,10 +8,12 @@ from typing import Any
 
 from netspec.binding import Refused, bind, evaluate
 from netspec.diagnostics import Diagnostic, Label, did_you_mean, nearest
-from netspec.document import Block, bind_parameters
+from netspec.document import Block
 from netspec.layers import LayerForm, find_op
+from netspec.names import is_name
 from netspec.network import Network
 from netspec.ops.base import Op
+from netspec.parameters import bind_parameters
 from netspec.source import Span
 from netspec.tensor import ShapeError, write_shape
 from netspec.yaml_reader import Entry, Node, Scalar
@@ -76,8 +78,8 @@ def wrong_count(cls: type[Op], form: LayerForm, count: int, inputs: Collection[s
         message = f"`{form.kind}` reads nothing: its list of layers is empty"
         help = "name a layer in it"
     elif not count:
-        message = f"`{form.kind}` reads nothing: the network has several inputs and none is named"
-        help = f"say which one: `from: {next(iter(inputs))}`"
+        message = f"`{form.kind}` reads nothing: there are several inputs and none is named"
+        help = f"say which one: `from: {next(iter(inputs), '…')}`"
     else:
         wanted = f"{least}" if most == least else f"at least {least}"
         message = f"`{form.kind}` reads {wanted} tensor{'s' if wanted != '1' else ''}, {count} given"
@@ -85,6 +87,39 @@ def wrong_count(cls: type[Op], form: LayerForm, count: int, inputs: Collection[s
         if cls.wiring:
             help = f"name them: `{form.kind}: [a, b]`"
     return Diagnostic("wrong-input-count", message, form.where, help=help)
+
+
+def is_dense(form: LayerForm) -> bool:
+    """Whether a `repeat` has `connect: dense`.
+
+    Raises:
+        Refused: `connect` is something else.
+    """
+    entry = form.modifiers.get("connect")
+    if entry is None:
+        return False
+    if isinstance(entry.value, Scalar) and entry.value.text == "dense":
+        return True
+    raise Refused(Diagnostic("wrong-type", "`connect` is `dense`, or is left out", entry.value.span))
+
+
+def turn_name(form: LayerForm, i: int, taken: Collection[str], scope: dict[str, Any]) -> str:
+    """What turn `i` of a `repeat` is called: its number, or what `as` says.
+
+    Raises:
+        Refused: `as` gives no name, or one that is taken.
+        NotKnown: an expression in it depends on a shape that is not known.
+    """
+    entry = form.modifiers.get("as")
+    if entry is None:
+        return str(i)
+    name = fill_in(entry.value, scope)
+    if name in taken:
+        help = "let the name depend on the turn: `as: layer{i + 1}`"
+        raise Refused(Diagnostic("duplicate-name", f"two turns are called `{name}`", entry.value.span, help=help))
+    if not is_name(name):
+        raise Refused(Diagnostic("bad-name", f"`{name}` can't name a turn", entry.value.span))
+    return name
 
 
 def fill_in(node: Node, scope: dict[str, Any]) -> str:

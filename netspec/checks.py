@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import networkx as nx
 
 from netspec import dims
 from netspec.calls import operand_diagnostic
 from netspec.diagnostics import Diagnostic, Findings
-from netspec.document import Document, Parameter
+from netspec.document import Document
 from netspec.network import Layer, Network, nominal
 from netspec.ops.base import Op
+from netspec.parameters import LayerValue, Parameter
 from netspec.source import Span
 from netspec.tensor import ShapeError, TensorType
 from netspec.uses import reached
-from netspec.yaml_reader import Node, Scalar, Sequence
+from netspec.yaml_reader import Mapping, Node, Scalar, Sequence
 
 
 def check_at_sizes(network: Network, findings: Findings) -> None:
@@ -84,7 +85,7 @@ def check_everything_is_read(network: Network, findings: Findings) -> None:
         findings.add(diagnostic.located(layer["expansion"]))
 
 
-def check_arguments_are_used(document: Document, findings: Findings) -> None:
+def check_arguments_are_used(document: Document, file: str, findings: Findings) -> None:
     """Warns of arguments that no expression reads, and of blocks that no layer uses."""
     body = [
         part
@@ -94,9 +95,10 @@ def check_arguments_are_used(document: Document, findings: Findings) -> None:
     _warn_unused(document.parameters, [*body, *_defaults(document.parameters)], "the spec", findings)
     for block in document.blocks.values():
         _warn_unused(block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", findings)
-    used = reached(document.net, document.blocks) if document.net is not None else set()
+    given = [value.node for value in document.arguments.values() if isinstance(value, LayerValue)]
+    used = reached([document.net, *given], document.blocks) if document.net is not None else set()
     for name, block in document.blocks.items():
-        borrowed = block.span.source is not document.root.span.source  # from a library, most of which one needs not
+        borrowed = block.span.source.name != file  # from a base or a library, not all of which one needs
         if name not in used and not borrowed:
             message = f"no layer uses the block `{name}`"
             findings.add(
@@ -104,17 +106,20 @@ def check_arguments_are_used(document: Document, findings: Findings) -> None:
             )
 
 
-def _defaults(parameters: Mapping[str, Parameter]) -> list[Node]:
+def _defaults(parameters: dict[str, Parameter]) -> list[Node]:
     return [parameter.default for parameter in parameters.values() if parameter.default is not None]
 
 
-def _warn_unused(parameters: Mapping[str, Parameter], nodes: Iterable[Node], owner: str, findings: Findings) -> None:
+def _warn_unused(parameters: dict[str, Parameter], nodes: Iterable[Node], owner: str, findings: Findings) -> None:
     if not parameters:
         return
-    text = "\n".join(word for node in nodes for word in _texts(node))
-    words = set(_split_words(text))
+    nodes = list(nodes)
+    words = set(_split_words("\n".join(word for node in nodes for word in _texts(node))))
+    kinds: set[str] = set()
+    if any(parameter.type is LayerValue for parameter in parameters.values()):
+        kinds = {word for node in nodes for word in _texts(node, keys=True)}
     for name, parameter in parameters.items():
-        if name not in words:
+        if name not in words and not (parameter.type is LayerValue and name in kinds):
             message = f"nothing in {owner} reads the argument `{name}`"
             help = "use it or remove it"
             findings.add(Diagnostic("unused-argument", message, parameter.span, severity="warning", help=help))
@@ -124,14 +129,16 @@ def _split_words(text: str) -> list[str]:
     return "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
 
 
-def _texts(node: Node) -> Iterable[str]:
-    """The text of every value (not key) below a node."""
+def _texts(node: Node, keys: bool = False) -> Iterable[str]:
+    """The text of every value below a node, and of the keys if wanted."""
     if isinstance(node, Scalar):
         yield node.text
     else:
         children = node.items if isinstance(node, Sequence) else [entry.value for entry in node.entries.values()]
+        if keys and isinstance(node, Mapping):
+            yield from node.entries
         for child in children:
-            yield from _texts(child)
+            yield from _texts(child, keys)
 
 
 def check_layers_exist(network: Network, document: Document, findings: Findings) -> None:

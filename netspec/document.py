@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import keyword
-import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
 
-from netspec.binding import NotKnown, Refused, bind, show, value_of
-from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean, nearest
+from netspec.binding import NotKnown, Refused, bind
+from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
 from netspec.dims import Dim, symbol
-from netspec.layers import BRANCHES, CONTAINER, CONTAINERS, LayerForm
+from netspec.layers import CONTAINER, CONTAINERS, SHARE, LayerForm
+from netspec.names import bad_name, is_name
+from netspec.ops.base import discover
+from netspec.parameters import Parameter, bind_parameters, read_arguments, read_parameters, read_section
 from netspec.source import Span
 from netspec.tensor import TensorType
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
@@ -24,30 +24,15 @@ SECTIONS = (
     "netspec", "name", "source", "extends", "use", "args", "inputs", "blocks", "net", "outputs", "expect",
     "train", "deploy",
 )  # fmt: skip
-TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": tuple}
-RESERVED = {
-    "in": "what the enclosing container reads",
-    "i": "the repeat index",
-    "training": "a module's mode in PyTorch",
-}
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-@dataclass(slots=True, eq=False)
-class Parameter:
-    """An argument that a block or a network declares. `default` is None where one has to be given."""
-
-    name: str
-    type: type | None
-    default: Node | None
-    span: Span
 
 
 @dataclass(slots=True, eq=False)
 class Block:
     """A block: a network fragment with arguments, the first being its primary one.
 
-    `broken` is one whose declaration is wrong: what its uses mean is not known.
+    Attributes:
+        inputs: the names of the tensors that it reads, where it declares several; else it reads one, `in`.
+        broken: whether the declaration is wrong: what its uses mean is not known then.
     """
 
     name: str
@@ -55,6 +40,7 @@ class Block:
     body: LayerForm
     span: Span
     node: Node
+    inputs: tuple[str, ...] = ()
     broken: bool = False
 
     @property
@@ -122,8 +108,8 @@ def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findi
     document.blocks = _read_blocks(root.entries.get("blocks"), findings)
     if is_library(root):
         return None
-    document.parameters = _read_parameters(root.entries.get("args"), findings)
-    document.arguments = _read_arguments(document.parameters, overrides, findings)
+    document.parameters = read_parameters(root.entries.get("args"), findings)
+    document.arguments = read_arguments(document.parameters, overrides, findings)
     if isinstance(declared := root.get("args"), Mapping):
         for name in declared.entries:  # what is wrong with a declaration has been told; its uses are not known
             document.arguments.setdefault(name, None)
@@ -144,28 +130,6 @@ def is_library(root: Node) -> bool:
     """Whether a file holds blocks for other specs and no network of its own."""
     sections = root.entries.keys() if isinstance(root, Mapping) else set()
     return "blocks" in sections and not sections & {"net", "inputs", "outputs", "extends"}
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can name a layer, a block or an argument: a Python identifier that is no keyword."""
-    return _NAME.match(text) is not None and not keyword.iskeyword(text)
-
-
-def bad_name(key: Scalar, what: str) -> Diagnostic | None:
-    """What is wrong with a name, if anything."""
-    if key.text in RESERVED:
-        message = f"`{key.text}` can't name {what}: it means {RESERVED[key.text]}"
-        return Diagnostic("reserved-name", message, key.span)
-    if not is_name(key.text):
-        made = re.sub(r"\W+", "_", key.text).strip("_")
-        made = f"{what.split()[-1]}{made}" if made[:1].isdigit() or not made or keyword.iskeyword(made) else made
-        return Diagnostic(
-            "bad-name",
-            f"`{key.text}` can't name {what}",
-            key.span,
-            help=f"a name has letters, digits and `_`, begins with no digit, and is no keyword: `{made}`, say",
-        )
-    return None
 
 
 def _first(root: Mapping) -> Span:
@@ -195,130 +159,8 @@ def _text(root: Mapping, key: str, default: str, findings: Findings) -> str:
     return node.text
 
 
-def _section(entry: Entry | None, findings: Findings, example: str) -> Mapping | None:
-    if entry is None or (isinstance(entry.value, Scalar) and entry.value.value is None):
-        return None
-    if not isinstance(entry.value, Mapping):
-        message = f"`{entry.key.text}` takes a mapping"
-        findings.add(Diagnostic("wrong-type", message, entry.value.span, help=f"write {example}"))
-        return None
-    return entry.value
-
-
-def _read_parameters(entry: Entry | None, findings: Findings) -> dict[str, Parameter]:
-    section = _section(entry, findings, "`args: {width: 64}`")
-    parameters: dict[str, Parameter] = {}
-    for name, item in section.entries.items() if section else ():
-        wrong = bad_name(item.key, "an argument")
-        if wrong:
-            findings.add(wrong)
-            continue
-        node = item.value
-        if isinstance(node, Scalar) and not node.quoted and node.text in TYPES:
-            parameters[name] = Parameter(name, TYPES[node.text], None, item.key.span)
-        elif isinstance(node, Scalar) and node.value is None:
-            help = "give a default, or one of the types " + ", ".join(TYPES)
-            findings.add(
-                Diagnostic("wrong-type", f"the argument `{name}` has no type and no default", node.span, help=help)
-            )
-        elif isinstance(node, Mapping):
-            findings.add(Diagnostic("wrong-type", f"the default of `{name}` can't be a mapping", node.span))
-        else:
-            literal = (
-                type(node.value)
-                if isinstance(node, Scalar) and (node.quoted or not isinstance(node.value, str))
-                else None
-            )
-            parameters[name] = Parameter(name, tuple if isinstance(node, Sequence) else literal, node, item.key.span)
-    return parameters
-
-
-def _read_arguments(
-    parameters: dict[str, Parameter], overrides: dict[str, Entry], findings: Findings
-) -> dict[str, Any]:
-    for name, entry in overrides.items():
-        if name not in parameters:
-            help = did_you_mean(name, parameters) or "it has no arguments"
-            findings.add(
-                Diagnostic("unknown-argument", f"the spec has no argument `{name}`", entry.key.span, help=help)
-            )
-    given = {name: entry for name, entry in overrides.items() if name in parameters}
-    arguments, wrong = bind_parameters(parameters, given, {}, "the spec", None)
-    for diagnostic in wrong:
-        findings.add(diagnostic)
-    return arguments
-
-
-def bind_parameters(
-    parameters: dict[str, Parameter],
-    given: dict[str, Entry],
-    scope: dict[str, Any],
-    what: str,
-    where: Span | None,
-    excused: Collection[str | None] = (),
-) -> tuple[dict[str, Any], list[Diagnostic]]:
-    """Values for declared arguments: those given, in the caller's scope, then defaults, in the scope of those before.
-
-    Nothing is said of those `excused` that are missing.
-    A value that can't be had is None: what depends on it is not known either, and nothing more is said of it.
-    """
-    arguments: dict[str, Any] = {}
-    wrong: list[Diagnostic] = []
-    for name, parameter in parameters.items():
-        entry = given.get(name)
-        node = entry.value if entry else parameter.default
-        names = scope if entry else arguments
-        if node is None and name in excused:
-            arguments[name] = None
-            continue
-        if node is None:
-            arguments[name] = None
-            kind = next((word for word, known in TYPES.items() if known is parameter.type), "value")
-            label = (Label(parameter.span, "declared here"),) if where else ()
-            wrong.append(
-                Diagnostic(
-                    "missing-argument", f"{what} needs the argument `{name}`", where or parameter.span, labels=label,
-                    help=f"add `{name}: …` ({kind})" if where else f"give it with `--set {name}=…`, or a default here",
-                )
-            )  # fmt: skip
-            continue
-        try:
-            if parameter.type is str and isinstance(node, Scalar) and (node.quoted or node.text not in names):
-                value: Any = node.text
-            else:
-                value = value_of(node, names)
-        except Refused as refused:
-            wrong.extend(refused.diagnostics)
-            arguments[name] = None
-            continue
-        except NotKnown:
-            arguments[name] = None
-            continue
-        mistake = _type_mistake(parameter, value)
-        if mistake:
-            arguments[name] = None
-            label = (Label(parameter.span, "declared here"),) if entry else ()
-            wrong.append(Diagnostic("wrong-type", mistake, node.span, labels=label))
-            continue
-        arguments[name] = value
-    return arguments, wrong
-
-
-def _type_mistake(parameter: Parameter, value: Any) -> str | None:
-    expected = parameter.type
-    fits = (
-        expected is None
-        or (expected is float and isinstance(value, int | float) and not isinstance(value, bool))
-        or (isinstance(value, expected) and (expected is bool or not isinstance(value, bool)))
-    )
-    if fits or expected is None:
-        return None
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list"}
-    return f"`{parameter.name}` takes {names.get(expected, 'another type')}, got {show(value)}"
-
-
 def _read_inputs(root: Mapping, arguments: dict[str, Any], findings: Findings) -> dict[str, Input]:
-    section = _section(root.entries.get("inputs"), findings, "`inputs: {image: {shape: [N, 3, 32, 32]}}`")
+    section = read_section(root.entries.get("inputs"), findings, "`inputs: {image: {shape: [N, 3, 32, 32]}}`")
     inputs: dict[str, Input] = {}
     if section is None or not section.entries:
         help = "add `inputs: {image: {shape: [N, 3, H, W]}}`"
@@ -381,10 +223,10 @@ def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any
 
 
 def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:
-    section = _section(entry, findings, "`blocks: {name: {args: {width: int}, net: {…}}}`")
+    section = read_section(entry, findings, "`blocks: {name: {args: {width: int}, net: {…}}}`")
     blocks: dict[str, Block] = {}
     for name, item in section.entries.items() if section else ():
-        wrong = bad_name(item.key, "a block")
+        wrong = bad_name(item.key, "a block") or _shadowed(item.key)
         if wrong:
             findings.add(wrong)
             continue
@@ -396,25 +238,59 @@ def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:
             continue
         before = len(findings)
         body = _read_body(name, item, item.value, findings)
-        parameters = _read_parameters(item.value.entries.get("args"), findings)
-        blocks[name] = Block(name, parameters, body, item.key.span, item.value, broken=len(findings) > before)
+        parameters = read_parameters(item.value.entries.get("args"), findings)
+        reads = _read_block_inputs(item.value.get("inputs"), findings)
+        blocks[name] = Block(name, parameters, body, item.key.span, item.value, reads, len(findings) > before)
     return blocks
 
 
+def _shadowed(key: Scalar) -> Diagnostic | None:
+    """What is wrong with a block's name that means something else already."""
+    op = discover().get(key.text)
+    if op is None and key.text not in (*CONTAINERS, SHARE):
+        return None
+    what = "an op" if op is not None else "a part of the language"
+    help = f"call it something else: `{key.text}_block`, say"
+    return Diagnostic(
+        "shadowed-name", f"`{key.text}` is {what} already: no block can be called so", key.span, help=help
+    )
+
+
+def _read_block_inputs(node: Node | None, findings: Findings) -> tuple[str, ...]:
+    """The names of the tensors that a block reads: `inputs: [c3, c4, c5]`."""
+    if node is None:
+        return ()
+    help = "write `inputs: [c3, c4, c5]`; a block that reads one tensor needs none, it is `in`"
+    if not isinstance(node, Sequence) or not node.items:
+        findings.add(Diagnostic("wrong-type", "`inputs` of a block is a list of names", node.span, help=help))
+        return ()
+    names: list[str] = []
+    for item in node.items:
+        if not isinstance(item, Scalar) or item.value is None:
+            findings.add(Diagnostic("wrong-type", "an input of a block is a name", item.span, help=help))
+            continue
+        wrong = bad_name(item, "an input")
+        if item.text in names:
+            wrong = Diagnostic("duplicate-name", f"two inputs are called `{item.text}`", item.span)
+        if wrong:
+            findings.add(wrong)
+        names.append(item.text)
+    return tuple(names)
+
+
 def _read_body(name: str, item: Entry, node: Mapping, findings: Findings) -> LayerForm:
-    """A block's layers: `net`, or `branches` with their `merge`."""
+    """A block's layers: `net`, `branches` or `residual`, with what such a container takes."""
     kinds = [key for key in CONTAINERS if key in node.entries]
     kind = kinds[0] if kinds else CONTAINER
-    known = {"args", kind, *(["merge"] if kind == BRANCHES else [])}
     for key, part in node.entries.items():
-        if key not in known:
-            help = did_you_mean(key, ("args", *CONTAINERS, "merge"))
+        if key not in ("args", "inputs", kind, *CONTAINERS[kind]):
+            help = did_you_mean(key, ("args", "inputs", *CONTAINERS, *CONTAINERS[kind]))
             if len(kinds) > 1 and key in kinds:
                 help = "put one of them into the other"
             findings.add(Diagnostic("unknown-key", f"a block has no `{key}`", part.key.span, help=help))
     if not kinds:
         help = "add `net:` with its layers"
         findings.add(Diagnostic("missing-section", f"the block `{name}` has no `net`", item.key.span, help=help))
-    arguments = {"merge": node.entries["merge"]} if "merge" in known & node.entries.keys() else {}
+    arguments = {key: node.entries[key] for key in CONTAINERS[kind] if key in node.entries}
     entry = node.entries.get(kind)
     return LayerForm(kind, entry.key.span if entry else item.key.span, entry.value if entry else None, arguments, {})

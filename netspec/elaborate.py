@@ -7,52 +7,46 @@ unknown type, on which nothing further is said: one mistake, one diagnostic.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
 
-from netspec.binding import NotKnown, Refused, evaluate, show, value_of
-from netspec.calls import block_arguments, fill_in, op_arguments, operand_diagnostic, place_of, wrong_count
-from netspec.diagnostics import Diagnostic, Findings, Frame, Label, did_you_mean
-from netspec.dims import Dim, TooComplex
-from netspec.document import Block, Document, bad_name, is_name
+from netspec.binding import show
+from netspec.calls import block_arguments, is_dense, turn_name
+from netspec.containers import arranged, block_inputs, input_names, named_references, projection, unknown_arguments
+from netspec.diagnostics import Diagnostic, Findings, Frame, Label
+from netspec.document import Block, Document
+from netspec.evaluation import TooLarge
 from netspec.expressions import Shaped
-from netspec.layers import BRANCHES, CONTAINERS, MODIFIERS, FormError, LayerForm, find_op, read_layer
-from netspec.network import Container, Layer, Network
-from netspec.ops.base import Op, through
-from netspec.ops.merging import Concat
-from netspec.scope import Result, Scope, resolve
-from netspec.source import Span
-from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields
-from netspec.uses import least_size
+from netspec.layers import (
+    BRANCHES,
+    CONTAINERS,
+    EVERYTHING,
+    RESIDUAL,
+    SHARE,
+    Blocks,
+    FormError,
+    LayerForm,
+    read_layer,
+)
+from netspec.names import bad_name
+from netspec.network import Network
+from netspec.ops.merging import Add, Concat
+from netspec.parameters import LayerValue
+from netspec.reading import Reader
+from netspec.scope import Result, Scope
+from netspec.uses import layer_arguments, least_size, says
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
-
-T = TypeVar("T")
 
 MAX_LAYERS = 200_000  # containers, and layers that a `when` leaves out, count too
 MAX_DEPTH = 64
 
 
-class TooLarge(Exception):
-    """The network is over a bound; elaboration stops."""
-
-
-@dataclass(slots=True, eq=False)
-class _Inferred:
-    """What follows from an op and the types of its inputs; equal layers share it."""
-
-    output: TensorType
-    weights: dict[str, Weight]
-    parameters: int
-    macs: Dim
-
-
 @dataclass(slots=True, eq=False)
 class Elaborated:
-    """The top level's names, and the result of its last layer."""
+    """The top level's names, the result of its last layer, and the conditions that were never true."""
 
     scope: Scope
     last: Result
+    never: list[Entry] = field(default_factory=list)
 
 
 def elaborate(document: Document, network: Network, findings: Findings) -> Elaborated:
@@ -60,35 +54,29 @@ def elaborate(document: Document, network: Network, findings: Findings) -> Elabo
     return _Elaborator(document, network, findings).run()
 
 
-class _Elaborator:
+class _Elaborator(Reader):
     def __init__(self, document: Document, network: Network, findings: Findings) -> None:
-        self.document = document
-        self.network = network
-        self.graph = network.graph
-        self.findings = findings
+        super().__init__(document, network, findings)
         self.forms: dict[int, LayerForm | None] = {}
-        self.inferred: dict[tuple[Op, tuple[TensorType, ...]], _Inferred] = {}
-        self.blocks = {name: block.parameters for name, block in document.blocks.items()}
+        self.blocks: Blocks = {name: block.parameters for name, block in document.blocks.items()}
+        self.blocks |= dict.fromkeys(layer_arguments(document), EVERYTHING)
+        self.shares = document.net is not None and says(SHARE, document.net, document.blocks)
+        self.conditions: dict[int, tuple[Entry, bool]] = {}  # every `when`, and whether it ever was true
         self.used_blocks: list[str] = []
         self.depth = 0  # of containers around the layer at hand
         self.steps = 0  # layers and containers met
-        self.turns = 1  # how often the layer at hand will be met again, by the repeats around it
+        self.most_turns = 1  # how often the layer at hand will be met again, by the repeats around it
 
     def run(self) -> Elaborated:
         names: dict[str, Result] = {}
         for declared in self.document.inputs.values():
-            spatial = len(declared.type.spatial)
-            whole = Field((1,) * spatial, (1,) * spatial) if spatial else None
-            attributes = Layer(
-                op=None, arguments={}, inputs=(), output=declared.type, weights={}, parameters=0, macs=0,
-                receptive_field=whole, depth=0, span=declared.span, expansion=(),
-            )  # fmt: skip
-            self.graph.add_node(declared.name, **attributes)
-            names[declared.name] = Result(declared.name, span=declared.span)
+            names[declared.name] = self.place_input(declared.name, declared.type, declared.span)
             self.network.sizes.update(declared.sizes)
         self.network.inputs = tuple(names)
         only = next(iter(names.values())) if len(names) == 1 else None
-        scope = Scope("", self.document.arguments, only, names=names)
+        shapes = {name: self.shaped(result) for name, result in names.items()}
+        variables = {**shapes, **self.document.arguments}
+        scope = Scope("", variables, only, names=names, inputs=() if only else tuple(names))
         assert self.document.net is not None
         try:
             if self.document.blocks and least_size(self.document.net, self.document.blocks) > MAX_LAYERS:
@@ -97,7 +85,8 @@ class _Elaborator:
             last = self.sequence(self.document.net, scope)
         except TooLarge:
             last = None
-        return Elaborated(scope, last or Result(None))
+        never = [entry for entry, ever in self.conditions.values() if not ever]
+        return Elaborated(scope, last or Result(None), never)
 
     # -- sequences of layers
 
@@ -118,7 +107,7 @@ class _Elaborator:
             for name, entry in body.entries.items():
                 del scope.later[name]
                 scope.current = name
-                wrong = bad_name(entry.key, "a layer") or self._taken(entry.key, scope)
+                wrong = bad_name(entry.key, "a layer") or self.taken(entry.key, scope)
                 if wrong:
                     self.report(wrong, scope)
                     previous = Result(None)
@@ -134,22 +123,21 @@ class _Elaborator:
                 scope.names[name] = previous
         else:
             help = "name the layers, as in `net: {fc: {linear: 10}}`, or list them"
-            self.report(
-                Diagnostic("wrong-type", "`net` takes a mapping or a list of layers", body.span, help=help), scope
-            )
+            wrong = Diagnostic("wrong-type", "`net` takes a mapping or a list of layers", body.span, help=help)
+            self.report(wrong, scope)
             return Result(None)
         return previous
 
-    def _taken(self, key: Scalar, scope: Scope) -> Diagnostic | None:
-        """A layer at the top may not have an input's name."""
-        taken = scope.names.get(key.text)
-        if taken is None:
+    def taken(self, key: Scalar, scope: Scope) -> Diagnostic | None:
+        """A layer may not have the name of an input of its container."""
+        known = scope.names.get(key.text)
+        if known is None:
             return None
-        labels = (Label(taken.span, "first named here"),) if taken.span else ()
+        labels = (Label(known.span, "first named here"),) if known.span else ()
         return Diagnostic("duplicate-name", f"`{key.text}` names an input already", key.span, labels=labels)
 
     def layer(self, name: str, node: Node, scope: Scope, previous: Result | None) -> Result:
-        """One layer as written: once, repeated, or not at all."""
+        """One layer as written: once, repeated, over several tensors, or not at all."""
         form = self.form(node, scope)
         if form is None:
             return Result(None)
@@ -157,10 +145,14 @@ class _Elaborator:
             if key in form.modifiers and "repeat" not in form.modifiers:
                 message = f"`{key}` says something of the turns of a `repeat`, and there is none"
                 self.report(Diagnostic("missing-argument", message, form.modifiers[key].key.span), scope)
-        reads = self.reads(form, scope, previous)
-        if "repeat" in form.modifiers:
-            return self.repeat(name, form, scope, reads)
-        return self.once(form, scope, scope.join(name), reads)
+        path = scope.join(name)
+        if "over" in form.modifiers:
+            result = self.over(form, scope, path)
+        else:
+            result = self.turns(form, scope, path, self.reads(form, scope, previous))
+        if self.shares:
+            result.maker = (form, scope, path)
+        return result
 
     def form(self, node: Node, scope: Scope) -> LayerForm | None:
         key = id(node)
@@ -172,28 +164,34 @@ class _Elaborator:
                 self.report(error.diagnostic, scope)
         return self.forms[key]
 
-    def repeat(self, name: str, form: LayerForm, scope: Scope, reads: list[Result]) -> Result:
+    def turns(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
+        """A layer as often as it says."""
+        if "repeat" in form.modifiers:
+            return self.repeat(form, scope, path, reads)
+        return self.once(form, scope, path, reads)
+
+    def repeat(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         """The layer `repeat` times, each turn reading the one before, or with `connect: dense` all before it.
 
         The turns are called 0, 1, 2, …, or as `as` says.
         """
         entry = form.modifiers["repeat"]
         count = self.number(entry.value, scope)
-        dense = self.is_dense(form, scope)
+        dense = self.bound(lambda: is_dense(form), scope)
         if count is None or dense is None:
             return Result(None)
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             message = f"`repeat` takes a whole number of at least 0, got {show(count)}"
             self.report(Diagnostic("wrong-type", message, entry.value.span), scope)
             return Result(None)
-        path = scope.join(name)
-        self.network.containers[path] = Container(path, "repeat", {"repeat": count}, form.where)
+        self.place_container(path, "repeat", {"repeat": count}, form.where)
         children: dict[str, Result] = {}
-        before, turns = self.steps, self.turns
-        self.turns = min(turns * count, MAX_LAYERS + 1)
+        before, around = self.steps, self.most_turns
+        self.most_turns = min(around * count, MAX_LAYERS + 1)
+        result = Result(None)
         for i in range(count):
             turn = scope.inner(path, scope.input, {"i": i})
-            child = self.turn_name(form, turn, i, children)
+            child = self.named_turn(form, i, children, turn)
             if child is None:
                 return Result(None)
             result = self.once(form, turn, f"{path}.{child}", reads)
@@ -204,44 +202,87 @@ class _Elaborator:
                 children[f"concat{i + 1}"] = joined
                 reads = [joined]
             else:
-                reads = [result]
+                reads = [result.children[name] for name in result.several] or [result]
             if i == 0:
-                if (self.steps - before) * self.turns > MAX_LAYERS:
+                if (self.steps - before) * self.most_turns > MAX_LAYERS:
                     message = f"`repeat: {count:,}` makes more than {MAX_LAYERS:,} layers"
                     self.too_large(message, entry.value.span, scope)
-                self.turns = turns
+                self.most_turns = around
         if not count:
             return self.left_out(form, scope, entry, reads)
+        if result.several and not dense:
+            last = {name: result.children[name] for name in result.several}
+            return Result(None, children | last, several=result.several)
         return Result(reads[0].node, children)
 
-    def is_dense(self, form: LayerForm, scope: Scope) -> bool | None:
-        """Whether a `repeat` has `connect: dense`; None after a mistake."""
-        entry = form.modifiers.get("connect")
-        if entry is None:
-            return False
-        if isinstance(entry.value, Scalar) and entry.value.text == "dense":
-            return True
-        self.report(Diagnostic("wrong-type", "`connect` is `dense`, or is left out", entry.value.span), scope)
-        return None
+    def named_turn(self, form: LayerForm, i: int, taken: dict[str, Result], turn: Scope) -> str | None:
+        return self.bound(lambda: turn_name(form, i, taken, self.variables(turn)), turn)
 
-    def turn_name(self, form: LayerForm, turn: Scope, i: int, taken: dict[str, Result]) -> str | None:
-        """What turn `i` of a `repeat` is called; None after a mistake."""
-        entry = form.modifiers.get("as")
-        if entry is None:
-            return str(i)
-        name = self.bound(lambda: fill_in(entry.value, self.variables(turn)), turn)
-        if name is None:
-            return None
-        wrong = None
-        if name in taken:
-            help = "let the name depend on the turn: `as: layer{i + 1}`"
-            wrong = Diagnostic("duplicate-name", f"two turns are called `{name}`", entry.value.span, help=help)
-        elif not is_name(name):
-            wrong = Diagnostic("bad-name", f"`{name}` can't name a turn", entry.value.span)
-        if wrong is None:
-            return name
-        self.report(wrong, turn)
-        return None
+    def over(self, form: LayerForm, scope: Scope, path: str) -> Result:
+        """One module on each of several tensors: one set of weights, a result for each, called after what it reads."""
+        node = form.modifiers["over"].value
+        if "from" in form.modifiers:
+            message = "`over` names what the layer reads, and so does `from`"
+            self.report(Diagnostic("duplicate-key", message, form.modifiers["from"].key.span), scope)
+            return Result(None)
+        whole = self.reference(node, scope) if isinstance(node, Scalar) else Result(None)
+        sources = {name: whole.children[name] for name in whole.several}
+        if not sources:
+            named = self.bound(lambda: named_references(node, "a result"), scope)
+            if named is None:
+                return Result(None)
+            sources = {name: self.one(self.reference(item, scope), item, scope) for name, item in named.items()}
+        self.place_container(path, "over", {}, form.where)
+        children: dict[str, Result] = {}
+        first = ""
+        for name, source in sources.items():
+            application = f"{path}.{name}"
+            with self.applied(application, path):
+                children[name] = self.turns(form, scope, application, [source])
+            children[name].span = form.where
+            first = first or application
+            if not self.findings.failed and self.differ(first, application, form.where, scope):
+                return Result(None)
+        return Result(None, children, several=tuple(children))
+
+    def share(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
+        """An earlier layer once more, with the same weights, on what this one reads."""
+        if form.value is None or form.arguments:
+            span = next((entry.key.span for entry in form.arguments.values()), form.where)
+            message = "`share` takes the name of a layer, and no arguments: the layer's own hold"
+            self.report(Diagnostic("wrong-type", message, span, help="write `{share: encoder, from: other}`"), scope)
+            return Result(None)
+        target = self.reference(form.value, scope)
+        if target.maker is None:
+            if target.node is not None or target.several:
+                message = (
+                    f"`{form.value.text if isinstance(form.value, Scalar) else ''}` is no layer that can be shared"
+                )
+                help = "name a layer or a container that stands before, with a name of its own"
+                self.report(Diagnostic("unknown-reference", message, form.value.span, help=help), scope)
+            return Result(None)
+        made, home, first = target.maker
+        if "over" in made.modifiers:
+            message = f"`{first}` is applied over several tensors already"
+            self.report(
+                Diagnostic("wrong-type", message, form.value.span, help="add what this reads to its `over`"), scope
+            )
+            return Result(None)
+        given = self.bound(lambda: input_names(form), scope)
+        wanted = self.bound(lambda: input_names(made), scope)
+        if given is None or wanted is None:
+            return Result(None)
+        if wanted:
+            found = self.bound(lambda: arranged(reads, given, wanted, f"`{first}`", form.where), scope)
+            if found is None:
+                return Result(None)
+            reads = found
+        again = Scope(home.path, home.variables, home.input, scope.expansion, home.names, parent=home.parent)
+        with self.applied(path, first):
+            result = self.turns(made, again, path, reads)
+        if not self.findings.failed and self.differ(first, path, form.where, scope):
+            return Result(None)
+        return result
 
     def left_out(self, form: LayerForm, scope: Scope, entry: Entry, reads: list[Result]) -> Result:
         """A layer that is not there is its input."""
@@ -265,70 +306,27 @@ class _Elaborator:
                 message = f"`when` takes a condition, got {show(condition)}"
                 self.report(Diagnostic("wrong-type", message, entry.value.span, help="compare: `stride != 1`"), scope)
                 return Result(None)
+            self.conditions[id(entry)] = (entry, condition or self.conditions.get(id(entry), (entry, False))[1])
             if not condition:
                 return self.left_out(form, scope, entry, reads)
         if form.kind in CONTAINERS:
             return self.container(form, scope, path, reads)
         if form.kind in self.document.blocks:
             return self.block(self.document.blocks[form.kind], form, scope, path, reads)
+        if form.kind == SHARE:
+            return self.share(form, scope, path, reads)
+        if form.kind in self.blocks:
+            return self.given_layer(form, scope, path, reads)
         return self.operation(form, scope, path, reads)
 
     # -- containers and blocks
 
     def container(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
-        source = self.single(form, scope, reads)
-        self.network.containers[path] = Container(path, form.kind, {}, form.where)
-        return self.inside(form, scope.inner(path, source), source)
-
-    def inside(self, form: LayerForm, inner: Scope, source: Result | None) -> Result:
-        """What stands in a container or a block: `net`, layers in a row, or `branches`, layers side by side."""
-        known = ("merge",) if form.kind == BRANCHES else ()
-        for key, entry in form.arguments.items():
-            if key not in known:
-                help = did_you_mean(key, (*known, *MODIFIERS))
-                message = f"`{form.kind}` has no argument `{key}`"
-                self.report(Diagnostic("unknown-argument", message, entry.key.span, help=help), inner)
-        if form.value is None:
-            self.report(Diagnostic("missing-argument", f"`{form.kind}` has no layers", form.where), inner)
-            return Result(None)
-        if form.kind == BRANCHES:
-            return self.branches(form, inner, source)
-        last = self.sequence(form.value, inner)
-        return Result(last.node if last else None, inner.names, positional=isinstance(form.value, Sequence))
-
-    def branches(self, form: LayerForm, inner: Scope, source: Result | None) -> Result:
-        """Layers that each read the container's input, brought together by the layer `merge`."""
-        body = form.value
-        if not isinstance(body, Mapping) or not body.entries:
-            span = body.span if body else form.where
-            help = "name them: `branches: {left: …, right: …}`"
-            self.report(Diagnostic("wrong-type", "`branches` takes a mapping of layers", span, help=help), inner)
-            return Result(None)
-        if "merge" in body.entries:
-            message = "`merge` can't name a branch: it is the layer that brings them together"
-            self.report(Diagnostic("reserved-name", message, body.entries["merge"].key.span), inner)
-            return Result(None)
-        self.sequence(body, inner, side_by_side=True)
-        merge = form.arguments.get("merge")
-        if merge is None:
-            help = "say how they are brought together: `merge: concat`, `merge: add`"
-            self.report(
-                Diagnostic("missing-argument", "`branches` needs the argument `merge`", form.where, help=help), inner
-            )
-            return Result(None)
-        ends = [inner.names.get(name, Result(None)) for name in body.entries]
-        path = inner.join("merge")
-        how = self.form(merge.value, inner)
-        cls = find_op(how.kind) if how else None
-        if how is None or cls is None or not cls.wiring or how.value is not None or how.modifiers:
-            if how is not None:
-                message = "`merge` takes an op that brings tensors together"
-                help = "write `merge: concat`, `merge: add` or `merge: multiply`"
-                self.report(Diagnostic("wrong-type", message, merge.value.span, help=help), inner)
-            return Result(None)
-        merged = self.operation(how, inner, path, ends)
-        inner.names["merge"] = merged
-        return Result(merged.node, inner.names)
+        names = self.bound(lambda: input_names(form), scope)
+        self.place_container(path, form.kind, {}, form.where)
+        inner = scope.inner(path, None)
+        self.enter(inner, names or (), reads, form, scope)
+        return self.inside(form, inner)
 
     def block(self, block: Block, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         """A use of a block: its arguments in the caller's scope, its layers in a scope of their own."""
@@ -343,156 +341,151 @@ class _Elaborator:
             self.report(Diagnostic("block-cycle", message, form.where, labels=labels, help=help), scope)
             return Result(None)
         arguments = self.bound(lambda: block_arguments(block, form, self.variables(scope)), scope)
-        source = self.single(form, scope, reads)
-        if arguments is None:
+        sources = self.bound(lambda: block_inputs(block, form, reads), scope)
+        if arguments is None or sources is None:
             return Result(None)
-        self.network.containers[path] = Container(path, block.name, arguments, form.where)
-        inner = Scope(path, arguments, source, (*scope.expansion, frame), outer=scope)
+        self.place_container(path, block.name, arguments, form.where)
+        inner = Scope(path, arguments, None, (*scope.expansion, frame), outer=scope)
+        self.enter(inner, block.inputs, sources, form, scope)
         self.used_blocks.append(block.name)
-        result = self.inside(block.body, inner, source)
+        result = self.inside(block.body, inner)
         self.used_blocks.pop()
         return result
 
-    def single(self, form: LayerForm, scope: Scope, reads: list[Result]) -> Result | None:
-        """The one tensor that a container reads; None after a mistake, or where the network has several inputs."""
+    def enter(self, inner: Scope, names: tuple[str, ...], reads: list[Result], form: LayerForm, scope: Scope) -> None:
+        """Gives a container what it reads: one tensor, `in`, or several by their names."""
+        if names:
+            inner.inputs = names
+            inner.names = dict(zip(names, reads, strict=True))
+            inner.variables = {name: self.shaped(read) for name, read in inner.names.items()} | inner.variables
+            return
+        inner.input = reads[0] if reads else None
         if len(reads) > 1:
             message = f"a container reads one tensor, {len(reads)} are given"
-            help = "bring them together first, with `concat` or `add`"
+            help = "name them, `from: {a: …, b: …}`, or bring them together first, with `concat` or `add`"
             self.report(Diagnostic("wrong-input-count", message, form.modifiers["from"].value.span, help=help), scope)
+            inner.input = Result(None)
+
+    def given_layer(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
+        """A layer whose kind is an argument: the layer that the argument was given."""
+        value = scope.variables.get(form.kind)
+        if not isinstance(value, LayerValue):
+            if value is not None or form.kind not in scope.variables:
+                message = f"no argument of type `layer` is called `{form.kind}` here"
+                help = f"declare it: `args: {{{form.kind}: layer}}`"
+                self.report(Diagnostic("unknown-op", message, form.where, help=help), scope)
             return Result(None)
-        return reads[0] if reads else None
-
-    # -- ops
-
-    def operation(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
-        cls = find_op(form.kind)
-        assert cls is not None, "the form was read with the same ops"
-        op = self.bound(lambda: op_arguments(cls, form, self.variables(scope)), scope)
-        wrong = wrong_count(cls, form, len(reads), self.network.inputs)
-        if wrong is not None:
-            self.report(wrong, scope)
-        if wrong is not None or op is None:
+        own = self.form(value.node, scope)
+        if own is None:
             return Result(None)
-        return self.place(op, path, form.where, scope, reads, form)
+        if value.word is not None:
+            return self.once(LayerForm(own.kind, form.where, form.value, form.arguments, {}), scope, path, reads)
+        wrong = next((own.modifiers[key] for key in ("from", "over") if key in own.modifiers), None)
+        if wrong is not None or form.value is not None or form.arguments:
+            message = f"`{form.kind}` is a layer with its arguments already"
+            help = f"write `{form.kind}` alone here, or give a word for it where the block is used"
+            span = form.where
+            if wrong is not None:
+                message, span = "a layer given as an argument reads what the block has for it", wrong.key.span
+                help = f"leave `{wrong.key.text}` out"
+            self.report(Diagnostic("unknown-argument", message, span, help=help), scope)
+            return Result(None)
+        there = Scope(scope.path, value.variables, scope.input, scope.expansion)
+        return self.turns(own, there, path, reads)
 
-    def place(
-        self, op: Op, path: str, where: Span, scope: Scope, reads: list[Result], form: LayerForm | None = None
-    ) -> Result:
-        """Adds a layer to the graph, with all that follows from its op and what it reads.
+    def inside(self, form: LayerForm, inner: Scope) -> Result:
+        """What stands in a container or a block: layers in a row, side by side, or beside a shortcut."""
+        for wrong in unknown_arguments(form):
+            self.report(wrong, inner)
+        if form.value is None:
+            self.report(Diagnostic("missing-argument", f"`{form.kind}` has no layers", form.where), inner)
+            return Result(None)
+        outputs = form.arguments.get("outputs")
+        if form.kind == RESIDUAL:
+            return self.residual(form, inner)
+        if form.kind == BRANCHES:
+            last = self.branches(form, form.value, inner, outputs is not None)
+        else:
+            last = self.sequence(form.value, inner)
+        if outputs is not None:
+            return self.outputs(outputs, inner)
+        several = last.several if last else ()
+        if last is not None and several:
+            return Result(None, inner.names | {name: last.children[name] for name in several}, several=several)
+        return Result(last.node if last else None, inner.names, positional=isinstance(form.value, Sequence))
 
-        Args:
-            form: the layer as written, to point into when it fails; None for one that a container adds.
+    def outputs(self, entry: Entry, inner: Scope) -> Result:
+        """What a container gives, where it says so: one tensor, or several by name."""
+        named = self.bound(lambda: named_references(entry.value, "an output"), inner)
+        if named is None:
+            return Result(None)
+        found = {name: self.one(self.reference(item, inner), item, inner) for name, item in named.items()}
+        if len(found) == 1 and not isinstance(entry.value, Mapping):
+            return Result(next(iter(found.values())).node, inner.names)
+        return Result(None, inner.names | found, several=tuple(found))
+
+    def branches(self, form: LayerForm, body: Node, inner: Scope, outputs: bool) -> Result | None:
+        """Layers that each read the container's input, brought together by the layer `merge`."""
+        if not isinstance(body, Mapping):
+            help = "write `branches: {left: …, right: …}`"
+            self.report(Diagnostic("wrong-type", "`branches` takes a mapping of layers", body.span, help=help), inner)
+            return Result(None)
+        if "merge" in body.entries:
+            message = "`merge` can't name a branch: it is the layer that brings them together"
+            self.report(Diagnostic("reserved-name", message, body.entries["merge"].key.span), inner)
+            return Result(None)
+        self.sequence(body, inner, side_by_side=True)
+        merge = form.arguments.get("merge")
+        if merge is None:
+            if not outputs:
+                help = "add `merge: concat`, `merge: add` or `merge: multiply`, or name the `outputs`"
+                message = "`branches` needs the argument `merge`"
+                self.report(Diagnostic("missing-argument", message, form.where, help=help), inner)
+            return Result(None)
+        ends = [self.one(inner.names.get(name, Result(None)), None, inner, form.where) for name in body.entries]
+        path = inner.join("merge")
+        how = self.form(merge.value, inner)
+        cls = self.op_class(how, inner) if how else None
+        if how is None or cls is None or not cls.wiring or how.value is not None or how.modifiers:
+            if how is not None:
+                message = "`merge` takes an op that brings tensors together"
+                help = "write `merge: concat`, `merge: add` or `merge: multiply`"
+                self.report(Diagnostic("wrong-type", message, merge.value.span, help=help), inner)
+            return Result(None)
+        merged = self.once(how, inner, path, ends)
+        inner.names["merge"] = merged
+        return merged
+
+    def residual(self, form: LayerForm, inner: Scope) -> Result:
+        """The sum of what a container's layers give and a shortcut past them, projected where the shapes differ.
+
+        Source: He et al. 2015, equations 1 and 2; the projection is their option B, a 1×1 convolution with
+        normalisation.
         """
-        nodes = tuple(read.node for read in reads if read.node is not None)
-        if len(nodes) < len(reads):
+        assert form.value is not None
+        last = self.sequence(form.value, inner)
+        given = form.arguments.get("shortcut")
+        source = inner.input
+        if last is None or last.node is None or source is None or source.node is None:
+            if inner.input is None:
+                message = "`residual` adds what its layers give to the one tensor that it reads, and it reads several"
+                self.report(Diagnostic("wrong-input-count", message, form.where), inner)
             return Result(None)
-        layers = [self.network.layer(node) for node in nodes]
-        types = tuple(layer["output"] for layer in layers)
-        try:
-            inferred = self.infer(op, types)
-            field = through(merge_fields([layer["receptive_field"] for layer in layers]), op.window(*types))
-        except ShapeError as error:
-            span = place_of(error, form) if form else where
-            self.report(operand_diagnostic(self.network, error, span, path, nodes), scope)
+        if taken := {"shortcut", "add"} & inner.names.keys():
+            name = min(taken)
+            message = f"`{name}` is the name of the residual container's own layer"
+            self.report(Diagnostic("reserved-name", message, inner.names[name].span or form.where), inner)
             return Result(None)
-        except TooComplex:
-            message = f"the size of `{path}` is too long a formula of the free dimensions"
-            self.report(Diagnostic("too-large", message, where, help="give the input a fixed size"), scope)
-            return Result(None)
-        attributes = Layer(
-            op=op,
-            arguments=op.__dict__,
-            inputs=nodes,
-            output=inferred.output,
-            weights=inferred.weights,
-            parameters=inferred.parameters,
-            macs=inferred.macs,
-            receptive_field=field if inferred.output.rank > 1 else None,
-            depth=max(layer["depth"] for layer in layers) + op.weighted,
-            span=where,
-            expansion=scope.expansion,
-        )
-        self.graph.add_node(path, **attributes)
-        for node in nodes:
-            self.graph.add_edge(node, path)
-        return Result(path, span=where)
-
-    def infer(self, op: Op, types: tuple[TensorType, ...]) -> _Inferred:
-        key = (op, types)
-        found = self.inferred.get(key)
-        if found is None:
-            output = op.output(*types)
-            weights = op.weights(*types)
-            trained = sum(weight.size for weight in weights.values() if weight.kind == "parameter")
-            found = self.inferred[key] = _Inferred(output, weights, trained, op.macs(types, output))
-        return found
-
-    # -- references
-
-    def reads(self, form: LayerForm, scope: Scope, previous: Result | None) -> list[Result]:
-        """What a layer reads: what `from` or its own value names, else the layer above."""
-        cls = None if form.kind in CONTAINERS or form.kind in self.document.blocks else find_op(form.kind)
-        wiring = cls is not None and cls.wiring and form.value is not None
-        entry = form.modifiers.get("from")
-        if wiring and entry is not None:
-            message = f"`{form.kind}` is told twice what it reads"
-            labels = (Label(form.where, "its own value names the layers already"),)
-            self.report(Diagnostic("duplicate-key", message, entry.key.span, labels=labels), scope)
-        node = form.value if wiring else entry.value if entry else None
-        if node is None:
-            return [previous] if previous is not None else []
-        if wiring and not isinstance(node, Sequence):
-            help = f"write `{form.kind}: [a, b]`"
-            self.report(Diagnostic("wrong-type", f"`{form.kind}` takes a list of layers", node.span, help=help), scope)
-            return [Result(None)] * 2
-        items = node.items if isinstance(node, Sequence) else [node]
-        return [self.reference(item, scope) for item in items]
-
-    def reference(self, node: Node, scope: Scope) -> Result:
-        return self.bound(lambda: resolve(node, scope, self.network.inputs), scope) or Result(None)
-
-    # -- values
-
-    def variables(self, scope: Scope) -> dict[str, Any]:
-        """What expressions may read: the arguments in scope, `i`, and `in`, the shape that comes in."""
-        if scope.visible is None:
-            scope.visible = dict(scope.variables)
-            if scope.input is not None:
-                scope.visible["in"] = self.shaped(scope.input)
-        return scope.visible
-
-    def shaped(self, source: Result) -> Shaped:
-        """The sizes that `in` has in expressions: those that are known; None for all after a mistake."""
-        names = ("channels", "height", "width")
-        if source.node is None:
-            return Shaped(dict.fromkeys((*names, "rank")))
-        shape = self.network.layer(source.node)["output"].shape
-        sizes = {name: size for name, size in zip(names, shape[1:], strict=False) if isinstance(size, int)}
-        return Shaped({**sizes, "rank": len(shape)})
-
-    def number(self, node: Node, scope: Scope) -> Any:
-        """The value of a modifier; None after a mistake."""
-        if isinstance(node, Scalar) and node.value is None:
-            self.report(Diagnostic("wrong-type", "a value is expected here, nothing found", node.span), scope)
-            return None
-        if isinstance(node, Scalar) and isinstance(node.value, str):
-            return self.bound(lambda: evaluate(node, self.variables(scope)), scope)
-        return self.bound(lambda: value_of(node, scope.variables), scope)
-
-    def bound(self, make: Callable[[], T], scope: Scope) -> T | None:
-        """What `make` gives; None where it is refused, which is reported, or not known."""
-        try:
-            return make()
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                self.report(diagnostic, scope)
-        except NotKnown:
-            pass
-        return None
-
-    def report(self, diagnostic: Diagnostic, scope: Scope) -> None:
-        self.findings.add(diagnostic.located(scope.expansion) if scope.expansion else diagnostic)
-
-    def too_large(self, message: str, span: Span, scope: Scope) -> None:
-        self.report(Diagnostic("too-large", message, span), scope)
-        raise TooLarge
+        x, y = (self.network.layer(node)["output"] for node in (source.node, last.node))
+        shortcut = source
+        if x != y:
+            needed = projection(x, y)
+            if given is not None:
+                sizes = {**self.shaped(last).attributes, "stride": needed[1][0] if needed else None}
+                there = inner.inner(inner.path, source, {"out": Shaped(sizes)})
+                shortcut = self.layer("shortcut", given.value, there, source)
+            elif needed is not None:
+                shortcut = self.project(needed, y.rank, inner, form.where, source)
+        added = self.place(Add(), inner.join("add"), form.where, inner, [last, shortcut])
+        inner.names |= {"shortcut": shortcut, "add": added}
+        return Result(added.node, inner.names)

@@ -5,22 +5,28 @@ This reads the form only; what the kind does with its arguments is the elaborati
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from netspec.diagnostics import Diagnostic, did_you_mean, nearest
 from netspec.ops.base import Op, discover
 from netspec.source import Span
-from netspec.yaml_reader import Entry, Node, Scalar, Sequence
-from netspec.yaml_reader import Mapping as MappingNode
+from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
-MODIFIERS = ("from", "when", "repeat", "connect", "as")
+MODIFIERS = ("from", "over", "when", "repeat", "connect", "as")
 CONTAINER = "net"
 BRANCHES = "branches"
-CONTAINERS = (CONTAINER, BRANCHES)
+RESIDUAL = "residual"
+# What a container takes beside its layers.
+CONTAINERS: dict[str, tuple[str, ...]] = {
+    CONTAINER: ("outputs",),
+    BRANCHES: ("merge", "outputs"),
+    RESIDUAL: ("shortcut",),
+}
+SHARE = "share"  # the kind of a layer that is an earlier one again, with the same weights
 
-# The blocks in reach, each with the names of its arguments.
-Blocks = Mapping[str, Collection[str]]
+# The blocks in reach, each with the names of its arguments; and the arguments that hold a layer.
+Blocks = dict[str, Collection[str]]
 
 
 @dataclass(slots=True, eq=False)
@@ -28,11 +34,11 @@ class LayerForm:
     """A layer as written, taken apart.
 
     Attributes:
-        kind: an op, a block, `net` or `branches`.
+        kind: an op, a block, a container, an argument that holds a layer, or `share`.
         where: the place of the kind's name.
         value: the kind's own value, None where nothing was given.
         arguments: the other keys, without the modifiers.
-        modifiers: `from`, `when`, `repeat`, `connect`, `as`.
+        modifiers: `from`, `over`, `when`, `repeat`, `connect`, `as`.
     """
 
     kind: str
@@ -40,6 +46,16 @@ class LayerForm:
     value: Node | None
     arguments: dict[str, Entry]
     modifiers: dict[str, Entry]
+
+
+class _Everything(frozenset[str]):
+    """The arguments that a layer not known yet may take."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING = _Everything()
 
 
 class FormError(Exception):
@@ -75,6 +91,8 @@ def read_layer(node: Node, blocks: Blocks) -> LayerForm:
     if len(kinds) > 1:
         # `{lstm: 64, dropout: 0.1}`: a word may be an op's name and another op's argument
         owners = [kind for kind in kinds if _takes_all(kind, [other for other in kinds if other != kind], blocks)]
+        if len(owners) > 1:  # what an argument holds is a kind only where nothing else is
+            owners = [kind for kind in owners if blocks.get(kind) is not EVERYTHING]
         if len(owners) != 1:
             first, second = kinds[0], kinds[1]
             raise FormError(
@@ -100,24 +118,24 @@ _LAYER_HELP = "a layer is a word (`relu`), a mapping with one kind (`{conv: 64, 
 
 
 def _is_kind(word: str, blocks: Blocks) -> bool:
-    return word in CONTAINERS or word in blocks or find_op(word) is not None
+    return word in CONTAINERS or word == SHARE or word in blocks or find_op(word) is not None
 
 
 def _takes_all(kind: str, arguments: list[str], blocks: Blocks) -> bool:
     op = find_op(kind)
-    known: Collection[str] = blocks.get(kind, op.model_fields if op else ())
+    known: Collection[str] = CONTAINERS.get(kind) or blocks.get(kind, op.model_fields if op else ())
     return all(name in known for name in arguments)
 
 
 def _unknown_kind(word: str, span: Span, blocks: Blocks) -> Diagnostic:
-    names = [*discover(plugins=True), *blocks, *CONTAINERS]
+    names = [*discover(plugins=True), *blocks, *CONTAINERS, SHARE]
     help = did_you_mean(word, names)
     if not nearest(word, names):
         help = "the ops and blocks here are " + ", ".join(f"`{name}`" for name in sorted(names))
     return Diagnostic("unknown-op", f"there is no op or block called `{word}`", span, help=help)
 
 
-def _no_kind(node: MappingNode, blocks: Blocks) -> Diagnostic:
+def _no_kind(node: Mapping, blocks: Blocks) -> Diagnostic:
     others = [entry.key for key, entry in node.entries.items() if key not in MODIFIERS]
     if not others:
         return Diagnostic("no-kind", "this layer has no kind: no op, block or `net`", node.span, help=_LAYER_HELP)

@@ -15,13 +15,14 @@ from netspec.checks import (
     check_sizes_are_possible,
 )
 from netspec.diagnostics import Diagnostic, Findings, SpecError
-from netspec.document import Document, bad_name, is_library, read_document
+from netspec.document import Document, is_library, read_document
 from netspec.elaborate import Elaborated, elaborate
 from netspec.expect import check_expectations
 from netspec.extension import extend, written_out
+from netspec.names import bad_name
 from netspec.network import Network
 from netspec.overrides import Override, apply_overrides, parse_overrides
-from netspec.scope import Result, resolve
+from netspec.scope import Result, resolve, the_one
 from netspec.source import Source, whole_file
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
@@ -124,15 +125,16 @@ def _fill(document: Document, network: Network, findings: Findings) -> None:
         check_expectations(network, names, root.entries.get("expect"), findings)
     network.as_written = document.as_written
     check_everything_is_read(network, findings)
-    check_arguments_are_used(document, findings)
+    check_arguments_are_used(document, network.file, findings)
 
 
 def _read_outputs(document: Document, network: Network, elaborated: Elaborated, findings: Findings) -> None:
     """`outputs`: a list of references, or names for them; the last layer where the section is missing."""
     node = document.root.get("outputs")
     if node is None:
-        if elaborated.last.node is not None:
-            network.outputs = {elaborated.last.node: elaborated.last.node}
+        last = elaborated.last
+        ends = [last.children[name] for name in last.several] or [last]
+        network.outputs = {end.node: end.node for end in ends if end.node is not None}
         return
     named: list[tuple[str | None, Node]]
     if isinstance(node, MappingNode):
@@ -148,7 +150,7 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
         findings.add(Diagnostic("missing-argument", "`outputs` names nothing", node.span, help=help))
     for name, reference in named:
         try:
-            result: Result = resolve(reference, elaborated.scope, network.inputs)
+            result: Result = the_one(resolve(reference, elaborated.scope), reference)
         except Refused as refused:
             for diagnostic in refused.diagnostics:
                 findings.add(diagnostic)

@@ -21,11 +21,12 @@ class Layer(TypedDict):
 
     Attributes:
         op: what it does; None for an input of the network.
+        module: the path of the module that it applies: its own, or that of the layer whose weights it shares.
         arguments: the op's arguments by name, defaults included.
         inputs: the nodes that it reads, in order (an edge each).
         output: type of what it gives.
-        weights: the tensors that it owns by name, in the order of the state-dict.
-        parameters: how many numbers of these are trained.
+        weights: its module's tensors by name, in the order of the state-dict.
+        parameters: how many numbers of these are trained; 0 where another layer, with the same module, counts them.
         macs: multiply-accumulates for one sample, a polynomial in the free dimensions.
         receptive_field: of one output unit, by spatial axis; None where there are none.
         depth: weighted layers on the longest path from an input up to here.
@@ -33,6 +34,7 @@ class Layer(TypedDict):
     """
 
     op: Op | None
+    module: str
     arguments: dict[str, Any]
     inputs: tuple[str, ...]
     output: TensorType
@@ -47,12 +49,18 @@ class Layer(TypedDict):
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """A module that holds others: a block's use, a `net`, a list, one turn of a `repeat`, or the repeat itself."""
+    """A module that holds others: a block's use, a `net`, a list, one turn of a `repeat`, or the repeat itself.
+
+    Attributes:
+        module: the path of the module that it is: its own, or that of the container whose weights it shares. One of
+            kind `over` is no module; it only names the results of one module on several tensors.
+    """
 
     path: str
     kind: str
     arguments: dict[str, Any]
     span: Span
+    module: str
 
 
 @dataclass(slots=True, eq=False)
@@ -111,9 +119,12 @@ class Network:
 
     def state_dict(self) -> Iterator[tuple[str, Weight]]:
         """Every weight with its key, in the order of the PyTorch module's state-dict."""
-        for path, layer in self.layers():
-            for name, weight in layer["weights"].items():
-                yield f"{path}.{name}", weight
+        seen: set[str] = set()
+        for _, layer in self.layers():
+            if layer["weights"] and layer["module"] not in seen:
+                seen.add(layer["module"])
+                for name, weight in layer["weights"].items():
+                    yield f"{layer['module']}.{name}", weight
 
     def concrete(self, shape: Shape) -> tuple[int | str, ...]:
         """A shape at `sizes`: numbers, and the names or formulas of what is still free."""

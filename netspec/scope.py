@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from netspec.binding import Refused
 from netspec.diagnostics import Diagnostic, Frame, Label, did_you_mean
+from netspec.layers import LayerForm
 from netspec.source import Span
 from netspec.yaml_reader import Node, Scalar
 
@@ -17,15 +17,19 @@ class Result:
     """What a name stands for: a tensor, and for a container also the names inside it.
 
     Attributes:
-        node: the graph's node that gives the tensor; None after a mistake.
+        node: the graph's node that gives the tensor; None after a mistake, and where there are several.
         children: by name, for a container.
         positional: whether the children are items of a list, which can't be referred to by their position.
+        several: the names of the tensors, where the name alone stands for none of them.
+        maker: the layer as written, the scope that it stands in and its path, where it may be shared.
     """
 
     node: str | None
     children: dict[str, Result] = field(default_factory=dict)
     positional: bool = False
+    several: tuple[str, ...] = ()
     span: Span | None = None
+    maker: tuple[LayerForm, Scope, str] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +42,8 @@ class Scope:
         names: layers that stand before, by name.
         later: layers that stand after.
         current: the layer that is being worked out.
-        input: what the container reads; None where the network has several inputs.
+        input: what the container reads; None where it reads several tensors.
+        inputs: the names of these.
         parent: the container around this one, within the same block.
         outer: the scope from which the block was used; not readable, named in help.
         visible: the variables with `in`, made when first asked for.
@@ -53,6 +58,7 @@ class Scope:
     current: str | None = None
     parent: Scope | None = None
     outer: Scope | None = None
+    inputs: tuple[str, ...] = ()
     visible: dict[str, Any] | None = None
 
     def join(self, name: str) -> str:
@@ -63,7 +69,7 @@ class Scope:
         return Scope(path, self.variables | (variables or {}), source, self.expansion, parent=self)
 
 
-def resolve(node: Node, scope: Scope, inputs: Collection[str]) -> Result:
+def resolve(node: Node, scope: Scope) -> Result:
     """What a reference stands for: a layer before it, an input, `in`, or a path into a container.
 
     Raises:
@@ -73,7 +79,7 @@ def resolve(node: Node, scope: Scope, inputs: Collection[str]) -> Result:
         help = "write the name of a layer, as in `from: conv1` or `from: backbone.layer3`"
         raise Refused(Diagnostic("wrong-type", "a reference is a name", node.span, help=help))
     first, *rest = node.text.split(".")
-    found = _lookup(first, node, scope, inputs)
+    found = _lookup(first, node, scope)
     path = first
     for part in rest:
         inner = found.children.get(part)
@@ -85,10 +91,10 @@ def resolve(node: Node, scope: Scope, inputs: Collection[str]) -> Result:
     return found
 
 
-def _lookup(name: str, node: Scalar, scope: Scope, inputs: Collection[str]) -> Result:
+def _lookup(name: str, node: Scalar, scope: Scope) -> Result:
     if name == "in":
         if scope.input is None:
-            help = "name the input: " + ", ".join(f"`{known}`" for known in inputs)
+            help = "name the input: " + ", ".join(f"`{known}`" for known in nearest_inputs(scope))
             raise Refused(Diagnostic("unknown-reference", "`in` could be any of the inputs", node.span, help=help))
         return scope.input
     names: set[str] = {"in"}
@@ -101,6 +107,35 @@ def _lookup(name: str, node: Scalar, scope: Scope, inputs: Collection[str]) -> R
         names |= {key for key in place.names if not key.isdigit()}
         place = place.parent
     raise Refused(_unknown_reference(name, node, scope, names))
+
+
+def nearest_inputs(scope: Scope) -> tuple[str, ...]:
+    """The names of the several tensors that a place's container reads."""
+    place: Scope | None = scope
+    while place is not None and not place.inputs:
+        place = place.parent
+    return place.inputs if place else ()
+
+
+def the_one(found: Result, node: Node) -> Result:
+    """A result that is read as one tensor.
+
+    Raises:
+        Refused: it is several, and the reference names none of them.
+    """
+    if not found.several:
+        return found
+    raise Refused(several_tensors(node.text if isinstance(node, Scalar) else "", found, node.span))
+
+
+def several_tensors(name: str, found: Result, span: Span) -> Diagnostic:
+    """What is said where one tensor is read, and a name, "" for an unnamed layer above, stands for several."""
+    shown = ", ".join(f"`{part}`" for part in found.several)
+    what = f"`{name}`" if name else "the layer above"
+    help = (
+        f"say which one: `from: {name}.{found.several[0]}`" if name else "give it a name, and say which one: `from: …`"
+    )
+    return Diagnostic("ambiguous-reference", f"{what} gives several tensors: {shown}", span, help=help)
 
 
 def _unknown_reference(name: str, node: Scalar, scope: Scope, names: set[str]) -> Diagnostic:

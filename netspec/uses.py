@@ -5,23 +5,36 @@ Blocks are followed without recursion, however long the chain of them is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from netspec.document import Block
+from netspec.document import Block, Document
+from netspec.parameters import LayerValue
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence
 
 
-def reached(net: Node, blocks: Mapping[str, Block]) -> set[str]:
-    """The blocks that are used in a body, and in those blocks."""
+def reached(nets: Iterable[Node], blocks: Mapping[str, Block]) -> set[str]:
+    """The blocks that are used in some bodies, and in those blocks."""
     found: set[str] = set()
-    bodies = [net]
+    bodies = list(nets)
     while bodies:
         for name in set(_words(bodies.pop())) & blocks.keys() - found:
             found.add(name)
-            bodies.append(blocks[name].net)
+            defaults = [p.default for p in blocks[name].parameters.values() if p.type is LayerValue]
+            bodies += [blocks[name].net, *(node for node in defaults if node is not None)]
     return found
+
+
+def says(word: str, net: Node, blocks: Mapping[str, Block]) -> bool:
+    """Whether a word stands anywhere among the layers."""
+    return any(word in _words(body) for body in (net, *(block.net for block in blocks.values())))
+
+
+def layer_arguments(document: Document) -> set[str]:
+    """The names of all arguments that hold a layer, of the network and of its blocks."""
+    declared = [document.parameters, *(block.parameters for block in document.blocks.values())]
+    return {name for some in declared for name, parameter in some.items() if parameter.type is LayerValue}
 
 
 def _words(node: Node) -> Iterator[str]:

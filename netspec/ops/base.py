@@ -49,7 +49,10 @@ _registry: "dict[str, type[Op]]" = {}
 
 
 class Op(BaseModel):
-    """One operation of the language. Subclasses document tensor shapes in and out, and their source."""
+    """One operation of the language. Subclasses document tensor shapes in and out, and their source.
+
+    A subclass that no layer names, being made by the elaboration only, is declared with `written=False`.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
@@ -57,11 +60,12 @@ class Op(BaseModel):
     wiring: ClassVar[bool] = False  # the kind's own value names the layers that are read: `add: [a, b]`
     weighted: ClassVar[bool] = False  # counts as a layer where people count a network's depth
     least_inputs: ClassVar[int] = 1
-    most_inputs: ClassVar[int | None] = 1
+    most_inputs: ClassVar[int | None] = 1  # 0 for an op that makes a tensor out of nothing
+    main: ClassVar[str | None] = None  # of several results, the one that the layer's name alone stands for
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, written: bool = True, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.kind:
+        if cls.kind and written:
             other = _registry.setdefault(cls.kind, cls)
             if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise TypeError(f"two ops are called {cls.kind!r}: {other.__module__} and {cls.__module__}")
@@ -78,6 +82,13 @@ class Op(BaseModel):
             ShapeError: the inputs don't fit.
         """
         return inputs[0]
+
+    def parts(self, *inputs: TensorType) -> dict[str, TensorType]:
+        """The results of an op that gives several tensors, by name and in order; empty for an op that gives one.
+
+        What is read is `layer.name`, never a position.
+        """
+        return {}
 
     def weights(self, *inputs: TensorType) -> dict[str, Weight]:
         """The tensors that the op owns, in the order of PyTorch's state-dict."""
@@ -97,6 +108,12 @@ class Op(BaseModel):
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         """The op's arithmetic, worked out as one would by hand. Sizes are numbers where they are known."""
         return iter(())
+
+
+class Part(Op, written=False):
+    """One of several results of the layer that it reads; it is no module and no work."""
+
+    kind: ClassVar[str] = "part"
 
 
 def through(field: Field | None, window: Window | None) -> Field | None:

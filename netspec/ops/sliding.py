@@ -129,3 +129,14 @@ def geometry(
     else:
         pads = tuple((p, p) for p in spread("padding", padding))
     return Geometry(x.spatial, kernels, strides, pads, dilations, ceil)
+
+
+def strides_between(large: Shape, small: Shape) -> tuple[int, ...] | None:
+    """The strides with which a window of one unit turns one size into the other, without padding; None if none do."""
+    strides = []
+    for a, b in zip(large, small, strict=True):
+        stride = next((s for s in (1, 2, 3, 4, 8, 16, 32) if (a - 1) // s + 1 == b), None)
+        if stride is None:
+            return None
+        strides.append(stride)
+    return tuple(strides)

@@ -49,10 +49,10 @@ def test_every_branch_reads_the_containers_input_and_merge_reads_their_ends() ->
 
 def test_a_branch_left_out_by_when_is_the_input_and_a_residual_block_is_two_branches() -> None:
     network = network_of(
-        "blocks:\n  residual:\n    args: {width: int}\n    branches:\n"
+        "blocks:\n  unit:\n    args: {width: int}\n    branches:\n"
         "      main: {conv: width, kernel: 3, padding: 1}\n"
         "      shortcut: {when: in.channels != width, conv: width, kernel: 1}\n    merge: add\n"
-        "net: {a: {residual: 4}, b: {residual: 8}}\n"
+        "net: {a: {unit: 4}, b: {unit: 8}}\n"
     )
     assert wiring(network)["a.merge"] == ("a.main", "x")
     assert wiring(network)["b.merge"] == ("b.main", "b.shortcut")

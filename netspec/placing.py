@@ -1,0 +1,219 @@
+"""Puts layers into the graph, with all that follows from an op and what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from netspec.calls import operand_diagnostic, place_of
+from netspec.diagnostics import Diagnostic, Findings, Label
+from netspec.dims import Dim, TooComplex
+from netspec.evaluation import Evaluator
+from netspec.layers import LayerForm
+from netspec.network import Container, Layer, Network, is_under
+from netspec.ops.base import Op, Part, through
+from netspec.ops.convolution import Conv
+from netspec.ops.linear import Linear
+from netspec.ops.normalisation import BatchNorm
+from netspec.scope import Result, Scope
+from netspec.source import Span
+from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields
+
+
+@dataclass(slots=True, eq=False)
+class _Inferred:
+    """What follows from an op and the types of its inputs; equal layers share it."""
+
+    output: TensorType
+    parts: dict[str, TensorType]
+    weights: dict[str, Weight]
+    parameters: int
+    macs: Dim
+
+
+class Placer(Evaluator):
+    """Adds inputs, layers and containers to the network; keeps which of them apply the module of another."""
+
+    def __init__(self, network: Network, findings: Findings) -> None:
+        super().__init__(network, findings)
+        self.graph = network.graph
+        self.inferred: dict[tuple[Op, tuple[TensorType, ...]], _Inferred] = {}
+        self.applying: list[tuple[str, str]] = []  # where layers apply modules below another path
+        self.owners: dict[str, str] = {}  # the layer that a module belongs to, by the module's path
+
+    def place_input(self, name: str, tensor: TensorType, span: Span) -> Result:
+        """Adds an input of the network."""
+        spatial = len(tensor.spatial)
+        whole = Field((1,) * spatial, (1,) * spatial) if spatial else None
+        self._node(name, None, {}, (), tensor, whole, 0, span, ())
+        return Result(name, span=span)
+
+    def place_container(self, path: str, kind: str, arguments: dict[str, Any], span: Span) -> None:
+        """Adds a container: a module that holds what is placed below its path."""
+        self.network.containers[path] = Container(path, kind, arguments, span, self.module_of(path))
+
+    def place(
+        self, op: Op, path: str, where: Span, scope: Scope, reads: list[Result], form: LayerForm | None = None
+    ) -> Result:
+        """Adds a layer.
+
+        Args:
+            form: the layer as written, to point into when it fails; None for one that a container adds.
+        """
+        nodes = tuple(read.node for read in reads if read.node is not None)
+        if len(nodes) < len(reads):
+            return Result(None)
+        layers = [self.network.layer(node) for node in nodes]
+        types = tuple(layer["output"] for layer in layers)
+        try:
+            inferred = self.infer(op, types)
+            field = merge_fields([layer["receptive_field"] for layer in layers])
+            field = through(field, op.window(*types)) if types else None
+        except ShapeError as error:
+            span = place_of(error, form) if form else where
+            self.report(operand_diagnostic(self.network, error, span, path, nodes), scope)
+            return Result(None)
+        except TooComplex:
+            message = f"the size of `{path}` is too long a formula of the free dimensions"
+            self.report(Diagnostic("too-large", message, where, help="give the input a fixed size"), scope)
+            return Result(None)
+        module, parameters = path, inferred.parameters
+        if self.applying:
+            module = self.module_of(path)
+            owner = self.owners.setdefault(module, module if module in self.graph else path)
+            if owner != path:
+                parameters = 0
+                if self.differs(owner, op, inferred.weights, where, scope):
+                    return Result(None)
+        depth = max((layer["depth"] for layer in layers), default=0) + op.weighted
+        field = field if inferred.output.rank > 1 else None
+        self._node(
+            path, op, op.__dict__, nodes, inferred.output, field, depth, where, scope.expansion,
+            module, inferred.weights, parameters, inferred.macs,
+        )  # fmt: skip
+        for node in nodes:
+            self.graph.add_edge(node, path)
+        if not inferred.parts:
+            return Result(path, span=where)
+        children = {}
+        for name, tensor in inferred.parts.items():
+            part = f"{path}.{name}"
+            self._node(part, Part(), {}, (path,), tensor, field, depth, where, scope.expansion)
+            self.graph.add_edge(path, part)
+            children[name] = Result(part, span=where)
+        if op.main is not None:
+            return Result(children[op.main].node, children, span=where)
+        return Result(None, children, several=tuple(children), span=where)
+
+    def _node(
+        self, path: str, op: Op | None, arguments: dict[str, Any], inputs: tuple[str, ...], output: TensorType,
+        field: Field | None, depth: int, span: Span, expansion: Any, module: str = "",
+        weights: dict[str, Weight] | None = None, parameters: int = 0, macs: Dim = 0,
+    ) -> None:  # fmt: skip
+        attributes = Layer(
+            op=op,
+            module=module or path,
+            arguments=arguments,
+            inputs=inputs,
+            output=output,
+            weights=weights or {},
+            parameters=parameters,
+            macs=macs,
+            receptive_field=field,
+            depth=depth,
+            span=span,
+            expansion=expansion,
+        )
+        self.graph.add_node(path, **attributes)
+
+    def infer(self, op: Op, types: tuple[TensorType, ...]) -> _Inferred:
+        """What follows from an op and the types that it reads.
+
+        Raises:
+            ShapeError: it can't take them.
+        """
+        key = (op, types)
+        found = self.inferred.get(key)
+        if found is None:
+            output = op.output(*types)
+            weights = op.weights(*types)
+            trained = sum(weight.size for weight in weights.values() if weight.kind == "parameter")
+            found = _Inferred(output, op.parts(*types), weights, trained, op.macs(types, output))
+            self.inferred[key] = found
+        return found
+
+    def project(
+        self, needed: tuple[int, tuple[int, ...]], rank: int, inner: Scope, where: Span, source: Result
+    ) -> Result:
+        """The shortcut of a residual container whose layers change the shape."""
+        channels, strides = needed
+        path = inner.join("shortcut")
+        if rank == 2:
+            return self.place(Linear(features=channels, bias=False), path, where, inner, [source])
+        self.place_container(path, "net", {}, where)
+        stride = strides[0] if len(set(strides)) == 1 else strides
+        conv = Conv(channels=channels, kernel=1, stride=stride, bias=False)
+        projected = self.place(conv, f"{path}.0", where, inner, [source])
+        return self.place(BatchNorm(), f"{path}.1", where, inner, [projected])
+
+    # -- weights that several layers share
+
+    @contextmanager
+    def applied(self, path: str, module: str) -> Iterator[None]:
+        """While it is entered, what is placed at or below `path` applies the modules at or below `module`."""
+        self.applying.append((path, module))
+        try:
+            yield
+        finally:
+            self.applying.pop()
+
+    def module_of(self, path: str) -> str:
+        """The module that a layer or container at a path applies: its own, but for shared weights."""
+        for application, module in reversed(self.applying):
+            if path == application:
+                path = module
+            elif path.startswith(application + "."):
+                path = module + path[len(application) :]
+        return path
+
+    def differs(self, owner: str, op: Op, weights: dict[str, Weight], where: Span, scope: Scope) -> bool:
+        """Whether a layer can't apply the module of another, which is reported: its op or its weights are others."""
+        first = self.network.layer(owner)
+        message = ""
+        if first["op"] != op:
+            message = "the layer comes out differently here, so it can't share its weights"
+        for name, weight in weights.items():
+            known = first["weights"].get(name)
+            if known is not None and known.shape != weight.shape:
+                here, there = (" × ".join(map(str, shape)) for shape in (weight.shape, known.shape))
+                message = f"`{name}` would have to be {here} here, but is {there} where it is shared from"
+        if not message:
+            return False
+        labels = (Label(first["span"], f"`{owner}` stands here"),) if first["span"] != where else ()
+        help = "bring what is read to the same channels first, or give this layer weights of its own"
+        self.report(Diagnostic("share-mismatch", message, where, labels=labels, help=help), scope)
+        return True
+
+    def differ(self, first: str, second: str, where: Span, scope: Scope) -> bool:
+        """Whether two uses of one module are not made alike, which is reported: other layers, or other ways between."""
+        if self.structure(first) == self.structure(second):
+            return False
+        message = f"`{second}` comes out differently from `{first}`, so it can't share its weights"
+        help = "what a `when` or a reference makes of the module has to be the same wherever it is used"
+        self.report(Diagnostic("share-mismatch", message, where, help=help), scope)
+        return True
+
+    def structure(self, path: str) -> list[tuple[str, tuple[str | int, ...]]]:
+        """The layers at or below a path with what they read: paths below it as they are, other tensors numbered."""
+        outside: dict[str, int] = {}
+        found = []
+        for node, layer in self.network.layers():
+            if is_under(node, path):
+                reads = tuple(
+                    name[len(path) :] if is_under(name, path) else outside.setdefault(name, len(outside))
+                    for name in layer["inputs"]
+                )
+                found.append((node[len(path) :], reads))
+        return found

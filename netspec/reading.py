@@ -1,0 +1,77 @@
+"""Ops and what they read: the layer above, or the tensors that are named."""
+
+from __future__ import annotations
+
+from netspec.calls import op_arguments, wrong_count
+from netspec.diagnostics import Diagnostic, Findings, Label
+from netspec.document import Document
+from netspec.layers import CONTAINERS, LayerForm, find_op
+from netspec.names import is_name
+from netspec.network import Network
+from netspec.ops.base import Op
+from netspec.parameters import LayerValue
+from netspec.placing import Placer
+from netspec.scope import Result, Scope, nearest_inputs, several_tensors, the_one
+from netspec.source import Span
+from netspec.yaml_reader import Mapping, Node, Sequence
+
+
+class Reader(Placer):
+    """Places ops as they are written, and finds what a layer reads."""
+
+    def __init__(self, document: Document, network: Network, findings: Findings) -> None:
+        super().__init__(network, findings)
+        self.document = document
+
+    def operation(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
+        cls = find_op(form.kind)
+        assert cls is not None, "the form was read with the same ops"
+        op = self.bound(lambda: op_arguments(cls, form, self.variables(scope)), scope)
+        wrong = wrong_count(cls, form, len(reads), nearest_inputs(scope))
+        if wrong is not None:
+            self.report(wrong, scope)
+        if wrong is not None or op is None:
+            return Result(None)
+        return self.place(op, path, form.where, scope, reads, form)
+
+    def op_class(self, form: LayerForm, scope: Scope) -> type[Op] | None:
+        """The op that a layer is, also where an argument says so; None for a container or a block."""
+        given = scope.variables.get(form.kind)
+        kind = given.word if isinstance(given, LayerValue) and given.word else form.kind
+        return None if kind in CONTAINERS or kind in self.document.blocks else find_op(kind)
+
+    def reads(self, form: LayerForm, scope: Scope, previous: Result | None) -> list[Result]:
+        """What a layer reads: what `from` or its own value names, else the layer above."""
+        cls = self.op_class(form, scope)
+        wiring = cls is not None and cls.wiring and form.value is not None
+        entry = form.modifiers.get("from")
+        if wiring and entry is not None:
+            message = f"`{form.kind}` is told twice what it reads"
+            labels = (Label(form.where, "its own value names the layers already"),)
+            self.report(Diagnostic("duplicate-key", message, entry.key.span, labels=labels), scope)
+        node = form.value if wiring else entry.value if entry else None
+        if node is None:
+            if previous is None or (cls is not None and cls.most_inputs == 0):
+                return []
+            return [self.one(previous, None, scope, form.where)]
+        if wiring and not isinstance(node, Sequence):
+            help = f"write `{form.kind}: [a, b]`"
+            self.report(Diagnostic("wrong-type", f"`{form.kind}` takes a list of layers", node.span, help=help), scope)
+            return [Result(None)] * 2
+        items = [node]
+        if isinstance(node, Sequence):
+            items = node.items
+        elif isinstance(node, Mapping) and cls is None:
+            items = [item.value for item in node.entries.values()]
+        return [self.one(self.reference(item, scope), item, scope) for item in items]
+
+    def one(self, found: Result, node: Node | None, scope: Scope, where: Span | None = None) -> Result:
+        """A result that is read as one tensor; one of unknown type where it is several, which is reported."""
+        if not found.several:
+            return found
+        if node is not None:
+            return self.bound(lambda: the_one(found, node), scope) or Result(None)
+        assert where is not None
+        name = next((name for name, known in scope.names.items() if known is found), "")
+        self.report(several_tensors(name if is_name(name) else "", found, where), scope)
+        return Result(None)

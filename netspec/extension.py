@@ -133,9 +133,7 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
         value = entry.value
         declared = merged[key].value if key in merged else None
         if section == "args" and isinstance(declared, Mapping) and not isinstance(value, Mapping):
-            value = Mapping(
-                {**declared.entries, "default": Entry(entry.key, value)}, value.span
-            )  # its type still holds
+            value = Mapping({**declared.entries, "default": Entry(entry.key, value)}, value.span)
         # The key of the base is kept with its place, so that the order of layers stays that of the base.
         merged[key] = Entry(merged[key].key if key in merged else entry.key, value)
     return Mapping(merged, base.span)

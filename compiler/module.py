@@ -6,7 +6,6 @@ and a container can be sharded, checkpointed or replaced like any module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 
 from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
+from compiler.plan import Plan, plans_of
 from netspec.network import Network
+from netspec.ops.base import Part
 
-Nodes = tuple[str, ...]
 Step = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
@@ -27,16 +27,24 @@ class Container(nn.Module):
     than in code written by hand.
     """
 
-    def __init__(self, children: dict[str, nn.Module], steps: list[Step], slots: int, outputs: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        children: dict[str, nn.Module],
+        steps: list[Step],
+        slots: int,
+        outputs: tuple[int, ...],
+        borrowed: dict[str, nn.Module],
+    ) -> None:
         super().__init__()
         # Past `add_module`, which would refuse names such as `type` that a layer may well have.
         self._modules.update(children)
+        self.borrowed = borrowed  # modules of other containers that it calls as well, by path
         self.steps = steps
         self.slots = slots
         self.outputs = outputs
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        modules: dict[str, Any] = self._modules
+        modules: dict[str, Any] = self._modules | self.borrowed if self.borrowed else self._modules
         values: list[Any] = [*inputs, *(None for _ in range(self.slots - len(inputs)))]
         for name, reads, writes in self.steps:
             if len(reads) == 1:  # nearly all of them, and worth the branch
@@ -52,21 +60,6 @@ class Container(nn.Module):
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-@dataclass(slots=True)
-class _Part:
-    """A container while it is being put together.
-
-    Attributes:
-        children: names in order; a layer's or a container's.
-        reads: nodes outside that layers inside read, in the order of first use.
-        gives: nodes inside that are read outside, or are outputs of the network.
-    """
-
-    children: dict[str, str] = field(default_factory=dict)
-    reads: dict[str, None] = field(default_factory=dict)
-    gives: dict[str, None] = field(default_factory=dict)
-
-
 def build(network: Network, seed: int = 0) -> Container:
     """The network as a module with freshly drawn weights, in training mode.
 
@@ -78,11 +71,13 @@ def build(network: Network, seed: int = 0) -> Container:
     Raises:
         CompilerError: a layer has no PyTorch lowering.
     """
-    parts = _partition(network)
+    modules: dict[str, nn.Module] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        leaves = {path: _leaf(network, path) for path, _ in network.layers()}
-    return _assemble(network, "", parts, leaves, network.inputs, tuple(network.outputs.values()))
+        for path, layer in network.layers():
+            if layer["module"] not in modules and not isinstance(layer["op"], Part):
+                modules[layer["module"]] = _leaf(network, path)
+    return _container(plans_of(network), "", modules)
 
 
 def _leaf(network: Network, path: str) -> nn.Module:
@@ -95,8 +90,9 @@ def _leaf(network: Network, path: str) -> nn.Module:
     except LookupError as error:
         raise CompilerError(str(error), "the package that brings the op brings it, group `netspec.lowerings`") from None
     module = lowering.torch(op, inputs)
-    first, *others = layer["inputs"]
-    if lowering.works_in_place and first not in others and _may_overwrite(network, first):
+    first, *others = layer["inputs"] or ("",)
+    alone = layer["module"] == path and not network.is_shared(path)
+    if lowering.works_in_place and alone and first not in others and _may_overwrite(network, first):
         cast(Any, module).inplace = True
     return module
 
@@ -112,76 +108,42 @@ def _may_overwrite(network: Network, node: str) -> bool:
     )
 
 
-def _ancestors(path: str) -> list[str]:
-    """The containers around a node, outermost first, without the root."""
-    names = path.split(".")
-    return [".".join(names[:depth]) for depth in range(1, len(names))]
+def _container(plans: dict[str, Plan], path: str, modules: dict[str, nn.Module]) -> Container:
+    """The module of a container, after those that it calls; all are added to `modules`."""
+    plan = plans[path]
+    for called in (*plan.children.values(), *(step.module for step in plan.steps)):
+        if called not in modules:
+            _container(plans, called, modules)
+    names = {path: name for name, path in plan.children.items()}
+    children = {name: modules[path] for name, path in plan.children.items()}
+    borrowed = {step.module: modules[step.module] for step in plan.steps if step.module not in names}
+    steps, slots, where = _allocate(plan, names)
+    container = Container(children, steps, slots, tuple(where[value] for value in plan.gives), borrowed)
+    modules[path] = container
+    return container
 
 
-def _partition(network: Network) -> dict[str, _Part]:
-    """Which container holds what, and what crosses its border."""
-    parts = {"": _Part()}
-    for path, layer in network.layers():
-        around = _ancestors(path)
-        parent = ""
-        for container in [*around, path]:
-            name = container[len(parent) + 1 :] if parent else container
-            parts[parent].children[name] = container
-            parent = container
-            if container != path:
-                parts.setdefault(container, _Part())
-        for node in layer["inputs"]:
-            for container in around:
-                if not node.startswith(container + "."):
-                    parts[container].reads[node] = None
-            for container in _ancestors(node):
-                if not path.startswith(container + "."):
-                    parts[container].gives[node] = None
-    for node in network.outputs.values():
-        for container in _ancestors(node):
-            parts[container].gives[node] = None
-    return parts
-
-
-def _assemble(
-    network: Network, path: str, parts: dict[str, _Part], leaves: dict[str, nn.Module], reads: Nodes, gives: Nodes
-) -> Container:
-    children: dict[str, nn.Module] = {}
-    wiring: list[tuple[str, Nodes, Nodes]] = []
-    for name, child in parts[path].children.items():
-        if child in leaves:
-            children[name] = leaves[child]
-            wiring.append((name, network.layer(child)["inputs"], (child,)))
-        else:
-            inner = parts[child]
-            inside, outside = tuple(inner.reads), tuple(inner.gives)
-            children[name] = _assemble(network, child, parts, leaves, inside, outside)
-            wiring.append((name, inside, outside))
-    steps, slots, where = _allocate(wiring, reads, gives)
-    return Container(children, steps, slots, tuple(where[node] for node in gives))
-
-
-def _allocate(
-    wiring: list[tuple[str, Nodes, Nodes]], reads: Nodes, gives: Nodes
-) -> tuple[list[Step], int, dict[str, int]]:
+def _allocate(plan: Plan, names: dict[str, str]) -> tuple[list[Step], int, dict[str, int]]:
     """Numbered slots for values, each free again after the value's last use; returns where every value was put."""
-    last_use = {node: index for index, (_, inputs, _) in enumerate(wiring) for node in inputs}
-    where = {node: slot for slot, node in enumerate(reads)}
+    last_use = {value: index for index, step in enumerate(plan.steps) for value in step.reads}
+    where = {value: slot for slot, value in enumerate(plan.reads)}
     free: list[int] = []
-    slots = len(reads)
+    slots = len(plan.reads)
     steps: list[Step] = []
-    for index, (name, inputs, outputs) in enumerate(wiring):
-        sources = tuple(where[node] for node in inputs)
-        for node in dict.fromkeys(inputs):
-            if last_use[node] == index and node not in gives:
-                free.append(where[node])
+    for index, step in enumerate(plan.steps):
+        sources = tuple(where[value] for value in step.reads)
+        for value in dict.fromkeys(step.reads):
+            if last_use[value] == index and value not in plan.gives:
+                free.append(where[value])
         targets = []
-        for node in outputs:
+        unread = []
+        for value in step.writes:
             slot = free.pop() if free else slots
             slots = max(slots, slot + 1)
             targets.append(slot)
-            where[node] = slot
-            if node not in last_use and node not in gives:
-                free.append(slot)  # nothing reads it
-        steps.append((name, sources, tuple(targets)))
+            where[value] = slot
+            if value not in last_use and value not in plan.gives:
+                unread.append(slot)
+        free += unread
+        steps.append((names.get(step.module, step.module), sources, tuple(targets)))
     return steps, slots, where

@@ -15,6 +15,7 @@ from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
 from netspec import __version__
 from netspec.network import Network
+from netspec.ops.base import Part
 from netspec.tensor import TensorType
 
 # What ONNX Runtime 1.18 and everything since accepts; the onnx package's own newer defaults are refused by runtimes.
@@ -49,10 +50,13 @@ class GraphWriter:
             CompilerError: its op has no ONNX lowering.
         """
         layer = self.network.layer(path)
-        assert layer["op"] is not None
+        op = layer["op"]
+        assert op is not None
+        if isinstance(op, Part):
+            return  # a result of the layer before, which has emitted it
         types = tuple(self.network.layer(node)["output"] for node in layer["inputs"])
         try:
-            lowering_of(layer["op"]).onnx(layer["op"], NodeWriter(self, path, layer["inputs"], types))
+            lowering_of(op).onnx(op, NodeWriter(self, path, layer["module"], layer["inputs"], types))
         except LookupError as error:
             raise CompilerError(str(error)) from None
 
@@ -60,14 +64,17 @@ class GraphWriter:
 class NodeWriter:
     """What one layer's lowering writes with."""
 
-    def __init__(self, graph: GraphWriter, path: str, inputs: tuple[str, ...], types: tuple[TensorType, ...]) -> None:
+    def __init__(
+        self, graph: GraphWriter, path: str, module: str, inputs: tuple[str, ...], types: tuple[TensorType, ...]
+    ) -> None:
         self.graph = graph
         self.path = path
+        self.module = module
         self.inputs = inputs
         self.types = types
 
     def weight(self, name: str) -> str:
-        key = f"{self.path}.{name}"
+        key = f"{self.module}.{name}"
         self.graph.initializers[key] = self.graph.weights[key]
         return key
 
@@ -84,10 +91,18 @@ class NodeWriter:
 
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         name = f"{self.path}/{part}" if part else self.path
-        node = onnx.NodeProto(op_type=op_type, name=name, input=inputs, output=[name])
+        self._add(op_type, name, inputs, [name], attributes)
+        return name
+
+    def emit_parts(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> None:
+        self._add(op_type, self.path, inputs, [f"{self.path}.{part}" for part in parts], attributes)
+
+    def _add(
+        self, op_type: str, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Any]
+    ) -> None:
+        node = onnx.NodeProto(op_type=op_type, name=name, input=inputs, output=outputs)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.graph.nodes.append(node)
-        return name
 
 
 def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:

@@ -11,7 +11,7 @@ from netspec.calls import operand_diagnostic
 from netspec.diagnostics import Diagnostic, Findings
 from netspec.document import Document
 from netspec.network import Layer, Network, nominal
-from netspec.ops.base import Op
+from netspec.ops.base import Op, Part
 from netspec.parameters import LayerValue, Parameter
 from netspec.source import Span
 from netspec.tensor import ShapeError, TensorType
@@ -35,12 +35,13 @@ def check_at_sizes(network: Network, findings: Findings) -> None:
             outputs[path] = nominal(layer["output"], network.sizes)
             continue
         types = tuple(outputs[node] for node in inputs if node in outputs)
-        if len(types) < len(inputs):
-            continue
+        if len(types) < len(inputs) or path in outputs:
+            continue  # of a layer that was told of, or a part of one
         try:
             if (op, types) not in known:
                 known[op, types] = op.output(*types)
             outputs[path] = known[op, types]
+            outputs |= {f"{path}.{name}": tensor for name, tensor in op.parts(*types).items()}
         except ShapeError as error:
             found = operand_diagnostic(network, error, layer["span"], path, inputs, at)
             findings.add(found.located(layer["expansion"]))
@@ -68,7 +69,10 @@ def check_everything_is_read(network: Network, findings: Findings) -> None:
         if path in useful:
             continue
         layer: Layer = network.layer(path)
-        readers = [reader for reader in network.graph.successors(path) if reader not in useful]
+        if isinstance(layer["op"], Part):
+            continue
+        parts = (node for node in network.graph.successors(path) if node not in useful)
+        readers = [node for node in parts if not isinstance(network.layer(node)["op"], Part)]
         if readers:
             continue  # told of the last layer of a chain that leads nowhere
         if layer["span"] in told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Names
 
 from netspec.binding import Refused
@@ -13,7 +14,8 @@ from netspec.ops.sliding import strides_between
 from netspec.scope import Result
 from netspec.source import Span
 from netspec.tensor import TensorType
-from netspec.yaml_reader import Mapping, Node, Scalar, Sequence
+from netspec.yaml_reader import Mapping as MappingNode
+from netspec.yaml_reader import Node, Scalar, Sequence
 
 
 def unknown_arguments(form: LayerForm) -> list[Diagnostic]:
@@ -35,7 +37,7 @@ def input_names(form: LayerForm) -> tuple[str, ...]:
         Refused: one can't be a name.
     """
     entry = form.modifiers.get("from")
-    if entry is None or not isinstance(entry.value, Mapping):
+    if entry is None or not isinstance(entry.value, MappingNode):
         return ()
     wrong = [bad_name(item.key, "an input") for item in entry.value.entries.values()]
     if any(wrong):
@@ -86,13 +88,20 @@ def block_inputs(block: Block, form: LayerForm, reads: list[Result]) -> list[Res
     return reads
 
 
+def handed_on(result: Result, form: LayerForm, blocks: Mapping[str, Block]) -> list[Result]:
+    """What one turn of a `repeat` gives the next: several tensors by their names, where these are what it reads."""
+    wanted = input_names(form) or (blocks[form.kind].inputs if form.kind in blocks else ())
+    names = wanted if set(wanted) == set(result.several) else result.several
+    return [result.children[name] for name in names] or [result]
+
+
 def named_references(node: Node, what: str) -> dict[str, Node]:
     """References with the names that they go by: those of a mapping, else the last part of each reference.
 
     Raises:
         Refused: it is no list or mapping of references, or two go by one name.
     """
-    if isinstance(node, Mapping):
+    if isinstance(node, MappingNode):
         wrong = [bad_name(entry.key, what) for entry in node.entries.values()]
         if any(wrong):
             raise Refused(*[diagnostic for diagnostic in wrong if diagnostic])

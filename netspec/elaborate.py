@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 
 from netspec.binding import show
 from netspec.calls import block_arguments, is_dense, turn_name
-from netspec.containers import arranged, block_inputs, input_names, named_references, projection, unknown_arguments
+from netspec.containers import (
+    arranged,
+    block_inputs,
+    handed_on,
+    input_names,
+    named_references,
+    projection,
+    unknown_arguments,
+)
 from netspec.diagnostics import Diagnostic, Findings, Frame, Label
 from netspec.document import Block, Document
 from netspec.evaluation import TooLarge
@@ -202,7 +210,7 @@ class _Elaborator(Reader):
                 children[f"concat{i + 1}"] = joined
                 reads = [joined]
             else:
-                reads = [result.children[name] for name in result.several] or [result]
+                reads = handed_on(result, form, self.document.blocks)
             if i == 0:
                 if (self.steps - before) * self.most_turns > MAX_LAYERS:
                     message = f"`repeat: {count:,}` makes more than {MAX_LAYERS:,} layers"

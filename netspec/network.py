@@ -75,6 +75,7 @@ class Network:
         outputs: the nodes that are given, by the name of the output.
         sizes: numbers for the free dimensions, for reports and for the check at one size.
         sections: the spec's `train` and `deploy`, checked.
+        shared: the paths of the modules that several layers apply.
         as_written: whether the arguments are the spec's own, so that its `expect` was checked.
     """
 
@@ -89,6 +90,7 @@ class Network:
     outputs: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
+    shared: set[str] = field(default_factory=set)
     as_written: bool = True
 
     def layer(self, path: str) -> Layer:
@@ -100,6 +102,10 @@ class Network:
         for path, attributes in self.graph.nodes.items():
             if attributes["op"] is not None:
                 yield path, cast(Layer, attributes)
+
+    def is_shared(self, path: str) -> bool:
+        """Whether a layer's module is applied by others too."""
+        return self.layer(path)["module"] in self.shared
 
     def parameters(self, under: str = "") -> int:
         """Trained numbers in all, or below a layer or container."""

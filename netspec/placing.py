@@ -85,6 +85,7 @@ class Placer(Evaluator):
             owner = self.owners.setdefault(module, module if module in self.graph else path)
             if owner != path:
                 parameters = 0
+                self.network.shared.add(module)
                 if self.differs(owner, op, inferred.weights, where, scope):
                     return Result(None)
         depth = max((layer["depth"] for layer in layers), default=0) + op.weighted

@@ -31,6 +31,9 @@ class Emitter(Protocol):
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         """Adds a node; without `part` it gives the layer's result, with it an intermediate value."""
 
+    def emit_parts(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> None:
+        """Adds the node that gives the results of an op with several, by the names of its `parts`."""
+
 
 class Lowering:
     """One op's two lowerings. Subclasses are found by the op that they are declared for.

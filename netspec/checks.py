@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import networkx as nx
 
@@ -13,10 +14,11 @@ from netspec.document import Document
 from netspec.network import Layer, Network, nominal
 from netspec.ops.base import Op, Part
 from netspec.parameters import LayerValue, Parameter
+from netspec.requirements import requirements
 from netspec.source import Span
 from netspec.tensor import ShapeError, TensorType
 from netspec.uses import reached
-from netspec.yaml_reader import Mapping, Node, Scalar, Sequence
+from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
 
 def check_at_sizes(network: Network, findings: Findings) -> None:
@@ -44,7 +46,8 @@ def check_at_sizes(network: Network, findings: Findings) -> None:
             outputs |= {f"{path}.{name}": tensor for name, tensor in op.parts(*types).items()}
         except ShapeError as error:
             found = operand_diagnostic(network, error, layer["span"], path, inputs, at)
-            findings.add(found.located(layer["expansion"]))
+            needs = tuple(f"what the network needs: {need}" for need in requirements(network))
+            findings.add(replace(found, notes=found.notes + needs).located(layer["expansion"]))
 
 
 def check_sizes_are_possible(network: Network, findings: Findings) -> None:
@@ -110,6 +113,49 @@ def check_arguments_are_used(document: Document, file: str, findings: Findings) 
             )
 
 
+def check_conditions_are_met(document: Document, never: Iterable[Entry], findings: Findings) -> None:
+    """Warns of layers that are always left out: their `when` is false, and no argument of the spec can change it."""
+    blocks = document.blocks.values()
+    bodies = [block.net for block in blocks] + ([document.net] if document.net is not None else [])
+    given: dict[str, set[str]] = {"i": set()}  # the names on which a block's argument, or `i`, depends
+    for block in blocks:
+        for name, parameter in block.parameters.items():
+            given.setdefault(name, set()).update(_names([parameter.default] if parameter.default is not None else []))
+    firsts = {block.name: next(iter(block.parameters), "") for block in blocks}
+    for entry in (entry for body in bodies for entry in _entries(body)):
+        name = firsts.get(entry.key.text, "i" if entry.key.text == "repeat" else entry.key.text)
+        if name in given:
+            given[name] |= _names([entry.value])
+    for condition in never:
+        reached: set[str] = set()
+        ahead = _names([condition.value])
+        while ahead:
+            reached |= ahead
+            ahead = {name for known in ahead for name in given.get(known, ())} - reached
+        shapes = {"in", *document.inputs} & reached and document.parameters
+        if shapes or reached & document.parameters.keys():
+            continue
+        message = "this condition is never true: the layer is always left out"
+        help = "remove the layer, or mend the condition"
+        span = condition.value.span
+        findings.add(Diagnostic("never-true", message, span, severity="warning", help=help))
+
+
+def _entries(node: Node) -> Iterator[Entry]:
+    """Every key with its value, below a node."""
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from _entries(item)
+    elif isinstance(node, Mapping):
+        for entry in node.entries.values():
+            yield entry
+            yield from _entries(entry.value)
+
+
+def _names(nodes: Iterable[Node]) -> set[str]:
+    return set(_split_words("\n".join(word for node in nodes for word in _texts(node))))
+
+
 def _defaults(parameters: dict[str, Parameter]) -> list[Node]:
     return [parameter.default for parameter in parameters.values() if parameter.default is not None]
 
@@ -118,7 +164,7 @@ def _warn_unused(parameters: dict[str, Parameter], nodes: Iterable[Node], owner:
     if not parameters:
         return
     nodes = list(nodes)
-    words = set(_split_words("\n".join(word for node in nodes for word in _texts(node))))
+    words = _names(nodes)
     kinds: set[str] = set()
     if any(parameter.type is LayerValue for parameter in parameters.values()):
         kinds = {word for node in nodes for word in _texts(node, keys=True)}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from netspec.asked_sizes import AskedSizes, ask, parse_sizes
 from netspec.binding import Refused
 from netspec.checks import (
     check_arguments_are_used,
     check_at_sizes,
+    check_conditions_are_met,
     check_everything_is_read,
     check_layers_exist,
     check_sizes_are_possible,
@@ -48,6 +50,11 @@ class Checked:
             return all(diagnostic.severity != "error" for diagnostic in self.diagnostics)
         return self.network is not None
 
+    def strictly(self) -> Checked:
+        """The outcome with every warning an error."""
+        strict = tuple(replace(diagnostic, severity="error") for diagnostic in self.diagnostics)
+        return replace(self, network=None if strict else self.network, diagnostics=strict)
+
     @property
     def obstacles(self) -> tuple[Diagnostic, ...]:
         """What stands between the file and a network: the findings, or that a library has none."""
@@ -57,36 +64,38 @@ class Checked:
         return self.diagnostics
 
 
-def load(spec: str | Path, *settings: str) -> Network:
+def load(spec: str | Path, *settings: str, inputs: Iterable[str] = ()) -> Network:
     """The checked network of a spec.
 
     Args:
         spec: a file's path, or the name of a spec in the zoo.
         settings: overrides as on the command line, `"classes=10"`.
+        inputs: the sizes at which it is checked, `"image=1x3x200x264"`, in place of the spec's own.
 
     Raises:
         SpecError: the spec is not valid; it carries the diagnostics.
     """
-    checked = check(spec, settings)
+    checked = check(spec, settings, inputs)
     if checked.network is None:
         raise SpecError(checked.obstacles)
     return checked.network
 
 
-def check(spec: str | Path, settings: Iterable[str] = ()) -> Checked:
-    """Checks a spec; nothing about its content raises."""
+def check(spec: str | Path, settings: Iterable[str] = (), inputs: Iterable[str] = ()) -> Checked:
+    """Checks a spec, at the sizes of its inputs that are asked for; nothing about its content raises."""
     try:
         path = find_spec(spec)
         overrides = parse_overrides(settings)
-        return check_source(read_file(path, str(path)), overrides)
+        return check_source(read_file(path, str(path)), overrides, inputs)
     except SpecError as error:
         return Checked(str(spec), None, error.diagnostics)
 
 
-def check_source(source: Source, overrides: Iterable[Override] = ()) -> Checked:
+def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Iterable[str] = ()) -> Checked:
     """Checks the text of a spec; nothing about its content raises."""
     findings = Findings()
     try:
+        asked = parse_sizes(inputs)
         written = parse(source)
         root = extend(written, Path(source.name).parent)
         arguments = apply_overrides(root, overrides)
@@ -97,12 +106,15 @@ def check_source(source: Source, overrides: Iterable[Override] = ()) -> Checked:
     if document is not None:
         text = source.text if root is written else written_out(root)
         network = Network(document.name, document.origin, source.name, text, document.arguments)
-        _fill(document, network, findings)
+        try:
+            _fill(document, network, asked, findings)
+        except SpecError as error:
+            return Checked(source.name, None, (*findings, *error.diagnostics), findings.omitted)
     found = tuple(findings)
     return Checked(source.name, None if findings.failed else network, found, findings.omitted, is_library(root))
 
 
-def _fill(document: Document, network: Network, findings: Findings) -> None:
+def _fill(document: Document, network: Network, asked: AskedSizes, findings: Findings) -> None:
     elaborated = elaborate(document, network, findings)
     root = document.root
     if "train" in root.entries or "deploy" in root.entries:
@@ -114,6 +126,8 @@ def _fill(document: Document, network: Network, findings: Findings) -> None:
     _read_outputs(document, network, elaborated, findings)
     if findings.failed:
         return  # what follows would only repeat the same mistakes in other words
+    ask(network, asked)
+    network.as_written = document.as_written and not asked
     check_layers_exist(network, document, findings)
     check_at_sizes(network, findings)
     if findings.failed:
@@ -121,11 +135,11 @@ def _fill(document: Document, network: Network, findings: Findings) -> None:
     check_sizes_are_possible(network, findings)
     names: dict[str, str] = {}
     _flatten(elaborated.scope.names, "", names)
-    if document.as_written:  # what a spec asserts of itself need not hold with other arguments
+    if network.as_written:  # what a spec asserts of itself need not hold with other arguments or sizes
         check_expectations(network, names, root.entries.get("expect"), findings)
-    network.as_written = document.as_written
     check_everything_is_read(network, findings)
     check_arguments_are_used(document, network.file, findings)
+    check_conditions_are_met(document, elaborated.never, findings)
 
 
 def _read_outputs(document: Document, network: Network, elaborated: Elaborated, findings: Findings) -> None:

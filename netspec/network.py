@@ -74,6 +74,7 @@ class Network:
         inputs: the nodes that are fed.
         outputs: the nodes that are given, by the name of the output.
         sizes: numbers for the free dimensions, for reports and for the check at one size.
+        own_sizes: these as the spec gives them, where others are asked for.
         sections: the spec's `train` and `deploy`, checked.
         shared: the paths of the modules that several layers apply.
         as_written: whether the arguments are the spec's own, so that its `expect` was checked.
@@ -89,6 +90,7 @@ class Network:
     inputs: tuple[str, ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    own_sizes: dict[str, int] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     as_written: bool = True

@@ -8,6 +8,7 @@ from typing import Any
 
 from netspec import dims
 from netspec.network import Network
+from netspec.requirements import requirements
 
 HEADINGS = ("layer", "op", "output", "parameters", "MACs", "receptive field")
 
@@ -44,6 +45,7 @@ def summarise(network: Network) -> dict[str, Any]:
         "parameters": network.parameters(),
         "macs": _number(network.macs()),
         "depth": network.depth(),
+        "needs": [str(need) for need in requirements(network)],
         "layers": layers,
         "state_dict": [[key, list(weight.shape)] for key, weight in network.state_dict()],
     }
@@ -83,6 +85,7 @@ def totals(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("MACs a sample", _count(summary["macs"])),
         ("weights in float32", _bytes(4 * summary["parameters"])),
         ("depth", f"{summary['depth']} weighted layers"),
+        *(("needs", need) for need in summary["needs"]),
     ]
 
 

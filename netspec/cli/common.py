@@ -28,6 +28,17 @@ def set_option(function: F) -> F:
     )(function)
 
 
+def input_option(function: F) -> F:
+    """`--input image=1x3x200x264`, once for each input."""
+    return click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=SHAPE",
+        help="Sizes to check at, batch first, in place of the spec's own: --input image=1x3x200x264.",
+    )(function)
+
+
 def painter(stream: Any) -> Paint:
     """Colour for a terminal, none for a file, a pipe, or where NO_COLOR asks for none."""
     return ansi if stream.isatty() and "NO_COLOR" not in os.environ else plain
@@ -43,9 +54,9 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic], omitted: int = 0) -> Non
         click.echo(tally(found, omitted), err=True)
 
 
-def load_or_exit(spec: str, settings: Iterable[str]) -> Network:
+def load_or_exit(spec: str, settings: Iterable[str], inputs: Iterable[str] = ()) -> Network:
     """The checked network; after mistakes they are shown and the command ends with 1."""
-    checked = check(spec, settings)
+    checked = check(spec, settings, inputs)
     if checked.network is None:
         show_diagnostics(checked.obstacles, checked.omitted)
         sys.exit(1)

@@ -7,21 +7,31 @@ import sys
 
 import click
 
-from netspec.cli.common import painter, set_option
+from netspec.cli.common import input_option, painter, set_option
 from netspec.loading import Checked, check
 from netspec.render import as_github, as_json, as_text, tally
+from netspec.requirements import requirements
 
 
 @click.command(epilog="Example: netspec validate lenet5 my-net.yaml --set classes=100")
 @click.argument("specs", nargs=-1, required=True)
 @set_option
+@input_option
+@click.option("--strict", is_flag=True, help="Warnings are errors.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", help="Default: text.")
-def command(specs: tuple[str, ...], settings: tuple[str, ...], form: str) -> None:
+def command(
+    specs: tuple[str, ...], settings: tuple[str, ...], inputs: tuple[str, ...], strict: bool, form: str
+) -> None:
     """Check SPECS, given by path or by name in the zoo, and tell every mistake.
+
+    What has no effect is a warning: a layer that nothing reads, an argument or a block that is never used, a condition
+    that is never true, a setting without consequence.
 
     Exits with 0 where all are valid and with 1 where one is not.
     """
-    outcomes = [check(spec, settings) for spec in specs]
+    outcomes = [check(spec, settings, inputs) for spec in specs]
+    if strict:
+        outcomes = [checked.strictly() for checked in outcomes]
     if form == "json":
         click.echo(json.dumps({"specs": [_as_json(checked) for checked in outcomes]}, indent=2, ensure_ascii=False))
     else:
@@ -36,6 +46,7 @@ def _as_json(checked: Checked) -> dict[str, object]:
         "valid": checked.valid,
         "diagnostics": [as_json(diagnostic) for diagnostic in checked.diagnostics],
         "omitted": checked.omitted,
+        "needs": [str(need) for need in requirements(checked.network)] if checked.network else [],
     }
 
 
@@ -52,8 +63,10 @@ def _show_text(checked: Checked) -> None:
     more = f", {found}" if found else ""
     if checked.network is not None:
         layers = sum(1 for _ in checked.network.layers())
-        skipped = "" if checked.network.as_written else ", `expect` not checked: arguments were changed"
+        skipped = "" if checked.network.as_written else ", `expect` not checked: arguments or sizes were changed"
         more = f", {layers} layers, {checked.network.parameters():,} parameters{skipped}{more}"
     elif checked.valid:
         more = f", a library of blocks{more}"
     click.echo(f"{checked.file}: {'valid' + more if checked.valid else found}")
+    for need in requirements(checked.network) if checked.network is not None else ():
+        click.echo(f"  needs: {need}")

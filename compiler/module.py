@@ -80,6 +80,19 @@ def build(network: Network, seed: int = 0) -> Container:
     return _container(plans_of(network), "", modules)
 
 
+def submodule(module: nn.Module, path: str) -> nn.Module:
+    """A module by its path, also where a name means something else as an attribute.
+
+    Raises:
+        KeyError: there is none.
+    """
+    found: nn.Module | None = module
+    for name in path.split("."):
+        found = found._modules[name] if found is not None else None
+    assert found is not None
+    return found
+
+
 def _leaf(network: Network, path: str) -> nn.Module:
     layer = network.layer(path)
     op = layer["op"]

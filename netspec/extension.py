@@ -7,6 +7,7 @@ the file that it was written in.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -133,7 +134,8 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
         value = entry.value
         declared = merged[key].value if key in merged else None
         if section == "args" and isinstance(declared, Mapping) and not isinstance(value, Mapping):
-            value = Mapping({**declared.entries, "default": Entry(entry.key, value)}, value.span)
+            key_of_it = Scalar("default", "default", False, entry.key.span)
+            value = Mapping({**declared.entries, "default": Entry(key_of_it, value)}, value.span)
         # The key of the base is kept with its place, so that the order of layers stays that of the base.
         merged[key] = Entry(merged[key].key if key in merged else entry.key, value)
     return Mapping(merged, base.span)
@@ -145,6 +147,7 @@ def written_out(root: Node) -> str:
     return text
 
 
+_RESOLVER: Any = yaml.resolver.Resolver()
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -152,10 +155,8 @@ def _yaml_node(node: Node) -> yaml.Node:
     if isinstance(node, Scalar):
         if node.quoted:
             return yaml.ScalarNode("tag:yaml.org,2002:str", node.text, style='"')
-        if node.value is None:
-            return yaml.ScalarNode("tag:yaml.org,2002:null", "null")
-        tags = {bool: "bool", int: "int", float: "float", str: "str"}
-        return yaml.ScalarNode(f"tag:yaml.org,2002:{tags[type(node.value)]}", node.text)
+        # The tag that the dumper expects of this text, so that it writes none: our reader goes by the text alone.
+        return yaml.ScalarNode(_RESOLVER.resolve(yaml.ScalarNode, node.text, (True, False)), node.text)
     if isinstance(node, Sequence):
         return yaml.SequenceNode("tag:yaml.org,2002:seq", [_yaml_node(item) for item in node.items], flow_style=True)
     pairs = [(_yaml_node(entry.key), _yaml_node(entry.value)) for entry in node.entries.values()]

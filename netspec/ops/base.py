@@ -10,20 +10,24 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from math import lcm
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
 
 from netspec.dims import Dim
 from netspec.ops.registry import Registry
-from netspec.tensor import Field, TensorType, Weight
+from netspec.tensor import Field, ShapeError, TensorType, Weight, write_shape
+
+T = TypeVar("T")
 
 Count = Annotated[int, Argument(ge=1, le=2**31 - 1)]
 Length = Annotated[int, Argument(ge=0, le=2**31 - 1)]
 Probability = Annotated[float, Argument(ge=0, lt=1)]
 PerAxis = Count | Annotated[tuple[Count, ...], Argument(min_length=1, max_length=3)]
 LengthPerAxis = Length | Annotated[tuple[Length, ...], Argument(min_length=1, max_length=3)]
+# One number, or for each axis a number or a pair [before, after].
+Padding = Length | Annotated[tuple[Length | tuple[Length, Length], ...], Argument(min_length=1, max_length=3)]
 
 # Element types, as `Op.reads` lists them.
 FLOATS = ("float32",)
@@ -134,11 +138,22 @@ def through(field: Field | None, window: Window | None) -> Field | None:
     ).reduced()
 
 
-def per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...] | None:
-    """One number for each spatial axis; None where a list of another length was given."""
+def per_axis(x: TensorType, name: str, value: int | tuple[T, ...]) -> tuple[int | T, ...]:
+    """An argument as one value for each spatial axis of an input.
+
+    Raises:
+        ShapeError: it lists another number of them.
+    """
+    axes = len(x.spatial)
     if isinstance(value, int):
         return (value,) * axes
-    return value if len(value) == axes else None
+    if len(value) != axes:
+        raise ShapeError(
+            f"`{name}` is a list of {len(value)}, for the {axes} spatial axes of {write_shape(x.shape)}",
+            help=f"give one number, or {axes}",
+            argument=name,
+        )
+    return value
 
 
 @cache

@@ -126,8 +126,6 @@ def _nearest(node: Emitter, index: int, size: str) -> str:
 
 @lowers(PixelShuffle)
 class PixelShuffleLowering(Lowering):
-    overwritable = True
-
     @staticmethod
     def torch(op: PixelShuffle, inputs: tuple[TensorType, ...]) -> nn.Module:
         return nn.PixelShuffle(op.factor)
@@ -139,8 +137,6 @@ class PixelShuffleLowering(Lowering):
 
 @lowers(PixelUnshuffle)
 class PixelUnshuffleLowering(Lowering):
-    overwritable = True
-
     @staticmethod
     def torch(op: PixelUnshuffle, inputs: tuple[TensorType, ...]) -> nn.Module:
         return nn.PixelUnshuffle(op.factor)

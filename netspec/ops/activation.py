@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field as Argument
 
-from netspec.ops.base import Op
-from netspec.tensor import ShapeError, TensorType
+from netspec.ops.base import Op, axis_after_batch
+from netspec.tensor import TensorType
 
 
 class Sigmoid(Op):
@@ -66,11 +66,5 @@ class Softmax(Op):
     axis: int = 1
 
     def output(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        if not -x.rank <= self.axis < x.rank or self.axis % x.rank == 0:
-            raise ShapeError(
-                f"axis {self.axis} is not one of the {x.rank - 1} axes after the batch",
-                help=f"axes run from 1 to {x.rank - 1}; -1 is the last",
-                argument="axis",
-            )
-        return x
+        axis_after_batch(inputs[0], self.axis)
+        return inputs[0]

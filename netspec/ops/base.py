@@ -156,6 +156,21 @@ def per_axis(x: TensorType, name: str, value: int | tuple[T, ...]) -> tuple[int 
     return value
 
 
+def axis_after_batch(x: TensorType, axis: int, argument: str = "axis") -> int:
+    """An axis of an input, counted from the front; -1 is the last.
+
+    Raises:
+        ShapeError: it is the batch, or there is no such axis.
+    """
+    if not -x.rank <= axis < x.rank or axis % x.rank == 0:
+        raise ShapeError(
+            f"axis {axis} is not one of the {x.rank - 1} axes after the batch",
+            help=f"axes run from 1 to {x.rank - 1}; -1 is the last",
+            argument=argument,
+        )
+    return axis % x.rank
+
+
 @cache
 def _load_plugins() -> None:
     for entry in entry_points(group="netspec.ops"):

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from netspec.dims import Dim, evaluate, symbols
 from netspec.ops.base import Count, Line, Op, PerAxis, Window, per_axis
-from netspec.ops.sliding import AXES
+from netspec.ops.sliding import AXES, need_same_axes
 from netspec.tensor import ShapeError, TensorType, need_known, need_rank, write_shape
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
@@ -159,20 +159,6 @@ class PixelUnshuffle(Op):
 
     def window(self, *inputs: TensorType) -> Window:
         return Window((self.factor, self.factor), (self.factor, self.factor))
-
-
-def need_same_axes(x: TensorType, like: TensorType) -> None:
-    """Refuses a reference with other axes than the map that is to have its size.
-
-    Raises:
-        ShapeError: the ranks differ.
-    """
-    if x.rank != like.rank:
-        raise ShapeError(
-            f"a map of {len(x.spatial)} spatial axes can't have the size of {write_shape(like.shape)}",
-            help=f"name a map of {x.rank} dimensions as the second",
-            code="rank-mismatch",
-        )
 
 
 def _check_mode(x: TensorType, mode: Mode, align_corners: bool) -> None:

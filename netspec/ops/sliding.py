@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from netspec.dims import Dim
 from netspec.ops.base import Line, Window, per_axis
-from netspec.tensor import Shape, ShapeError, TensorType
+from netspec.tensor import Shape, ShapeError, TensorType, write_shape
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -132,3 +132,17 @@ def _same(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[Dim, Dim]
             argument="padding",
         )
     return total // 2, total - total // 2
+
+
+def need_same_axes(x: TensorType, like: TensorType) -> None:
+    """Refuses a reference with other axes than the map that is to have its size.
+
+    Raises:
+        ShapeError: the ranks differ.
+    """
+    if x.rank != like.rank:
+        raise ShapeError(
+            f"a map of {len(x.spatial)} spatial axes can't have the size of {write_shape(like.shape)}",
+            help=f"name a map of {x.rank} dimensions as the second",
+            code="rank-mismatch",
+        )

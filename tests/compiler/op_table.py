@@ -14,10 +14,15 @@ VECTOR = "[N, 12]"
 
 
 class Row(NamedTuple):
-    """`layer` reads inputs called `x`, or `a`, `b` and `c`."""
+    """`layer` reads inputs called `x`, or `a`, `b` and `c`; where it needs another type, a layer `before` reads `x`."""
 
     layer: str
     inputs: dict[str, str]
+    before: str = ""
+
+    @property
+    def net(self) -> list[str]:
+        return [*([f"before: {self.before}"] if self.before else []), f"layer: {self.layer}"]
 
     @property
     def id(self) -> str:
@@ -118,6 +123,44 @@ ROWS = [
     *on(VOLUME, "{upsample: 2}", "{upsample: [2, 1, 3], mode: trilinear}", "{resize: [3, 4, 20], mode: trilinear}"),
     Row("{resize_like: [a, b]}", {"a": IMAGE, "b": "[N, 2, T, L]"}),
     Row("{resize_like: [a, b], mode: bilinear}", {"a": "[N, 4, 3, 4]", "b": "[N, 2, H, W]"}),
+    *on(IMAGE, "{reshape: [4, -1]}", "{reshape: [-1]}", "{reshape: [-1, 0, 0]}", "{reshape: [2, -1, 2, 1]}"),
+    *on("[N, T, 12]", "{reshape: [0, 3, 4]}", "{reshape: [-1, 6]}", "{permute: [2, 1]}"),
+    *on(IMAGE, "{permute: [2, 3, 1]}", "{permute: [1, 3, 2]}", "{channel_shuffle: 2}"),
+    *on(
+        IMAGE,
+        "{slice: 1, start: 1, stop: 3}",
+        "{slice: 2, start: -5}",
+        "{slice: -1, stop: -2, step: 3}",
+        "{slice: 3, start: -7, stop: -1, step: 2}",
+        "{pad: 1}",
+        "{pad: [[1, 2], [0, 3]], value: 0.5}",
+        "{pad: [2, [1, 0]], mode: reflect}",
+        "{pad: [[0, 2], 1], mode: replicate}",
+        "{pad: [[3, 2], 1], mode: circular}",
+    ),
+    *on(SEQUENCE, "{pad: [[2, 0]]}", "{pad: 3, mode: reflect}", "{slice: 2, start: 1, step: 2}"),
+    *on(VOLUME, "{pad: [1, [0, 1], 2], mode: replicate}"),
+    Row("{crop_like: [a, b]}", {"a": "[N, 4, 20, 19]", "b": IMAGE}),
+    Row("{crop_like: [a, b], offset: [1, 2]}", {"a": "[N, 4, 20, 19]", "b": IMAGE}),
+    Row("{cast: float32}", {"x": VECTOR}, before="{cast: int32}"),
+    Row("{cast: bool}", {"x": VECTOR}),
+    *on(
+        IMAGE,
+        "{mean: [2, 3]}",
+        "{mean: 1, keepdim: true}",
+        "{sum: [-1]}",
+        "{max: [1, 2, 3]}",
+        "{min: 3, keepdim: true}",
+        "{scale: 0.5}",
+        "{scale: 2, shift: -1.5}",
+    ),
+    Row("{subtract: [a, b]}", {"a": IMAGE, "b": "[N, 4, 1, 1]"}),
+    Row("{divide: [a, b]}", {"a": "[N, 1, T]", "b": "[N, 4, T]"}),
+    Row("{maximum: [a, b, c]}", {"a": VECTOR, "b": VECTOR, "c": VECTOR}),
+    Row("{minimum: [a, b]}", {"a": IMAGE, "b": IMAGE}),
+    Row("{matmul: [a, b]}", {"a": "[N, T, 12]", "b": "[N, 12, L]"}),
+    Row("{matmul: [a, b], transpose_second: true}", {"a": "[N, 3, T, 12]", "b": "[N, 1, L, 12]"}),
+    Row("{matmul: [a, b], transpose_first: true}", {"a": "[N, 12, T]", "b": "[N, 12, 5]"}),
     Row("{add: [a, b]}", {"a": IMAGE, "b": IMAGE}),
     Row("{add: [a, b, c]}", {"a": VECTOR, "b": VECTOR, "c": VECTOR}),
     Row("{add: [a, a]}", {"a": VECTOR}),

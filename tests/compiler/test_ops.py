@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from op_table import ROWS, Row
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from compiler.export import export
@@ -22,7 +23,7 @@ from netspec.source import Source
 SIZES = {"H": 11, "W": 9, "D": 8, "L": 13, "T": 5}
 OTHER_SIZES = {"H": 14, "W": 17, "D": 9, "L": 18, "T": 3}
 
-DIFFERENTIABLE = [row for row in ROWS if "cast" not in row.layer]
+DIFFERENTIABLE = [row for row in ROWS if "cast" not in row.layer and "constant:" not in row.layer]
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
 
@@ -73,7 +74,7 @@ def test_the_inferred_shape_and_result_are_those_of_pytorch_and_onnx_runtime(
     network = network_of(row)
     module = with_lively_weights(network)
     tensors = inputs_of(network, batch, sizes)
-    with torch.inference_mode():
+    with torch.no_grad():
         expected = module(*tensors.values())
     inferred = tuple(evaluate(dim, sizes | {"N": batch}) for dim in network.layer("layer")["output"].shape)
     assert inferred == tuple(expected.shape)
@@ -103,7 +104,9 @@ def test_the_inferred_weights_are_the_state_dict(row: Row) -> None:
 def test_macs_are_half_of_the_operations_that_pytorch_counts(row: Row) -> None:
     network = network_of(row)
     module = build(network).eval()
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    # Fused attention on a CPU is not among what the counter knows; the plain products are.
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), plain:
         module(*inputs_of(network, 1, SIZES).values())
     assert network.macs() == counter.get_total_flops() / 2
 

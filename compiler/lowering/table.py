@@ -29,7 +29,9 @@ class SameForAll(nn.Module):
     weight: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight.expand(len(x), *self.weight.shape)
+        # A view of a parameter asks for gradients even where none are made.
+        weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
+        return weight.expand(len(x), *weight.shape)
 
 
 def _for_all_samples(node: Emitter, value: str, shape: tuple[int, ...]) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from netspec.dims import Dim
 from netspec.ops.base import SCRAMBLED, Count, Line, Op, Probability, Window
 from netspec.ops.merging import may_agree
-from netspec.tensor import ShapeError, TensorType, Weight, need_known, need_rank, write_shape
+from netspec.tensor import ShapeError, TensorType, Weight, need_known, write_shape
 
 
 class Attention(Op):
@@ -28,8 +28,13 @@ class Attention(Op):
 
     def output(self, *inputs: TensorType) -> TensorType:
         query, key, value = self.roles(inputs)
-        for what, x in (("the query", query), ("the key", key), ("the value", value)):
-            need_rank(x, 3, 3, what)
+        for what, x in (("query", query), ("key", key), ("value", value)):
+            if x.rank != 3:
+                raise ShapeError(
+                    f"the {what} is {write_shape(x.shape)}, and places before features are read: N × T × features",
+                    help="bring a map there with `{reshape: [channels, -1]}` and `{permute: [2, 1]}`",
+                    code="rank-mismatch",
+                )
         features = need_known(
             query.shape[2], "the number of features", "give the input a fixed size along its last axis"
         )

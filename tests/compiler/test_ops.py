@@ -74,7 +74,7 @@ def test_the_inferred_shape_and_result_are_those_of_pytorch_and_onnx_runtime(
     network = network_of(row)
     module = with_lively_weights(network)
     tensors = inputs_of(network, batch, sizes)
-    with torch.no_grad():
+    with torch.inference_mode():
         expected = module(*tensors.values())
     inferred = tuple(evaluate(dim, sizes | {"N": batch}) for dim in network.layer("layer")["output"].shape)
     assert inferred == tuple(expected.shape)
@@ -106,7 +106,7 @@ def test_macs_are_half_of_the_operations_that_pytorch_counts(row: Row) -> None:
     module = build(network).eval()
     # Fused attention on a CPU is not among what the counter knows; the plain products are.
     plain = sdpa_kernel(SDPBackend.MATH)
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), plain:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(), plain:
         module(*inputs_of(network, 1, SIZES).values())
     assert network.macs() == counter.get_total_flops() / 2
 

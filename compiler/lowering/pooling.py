@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
+import torch
 from onnx import TensorProto
-from torch import nn
+from torch import Tensor, nn
 
 from compiler.lowering.base import Emitter, Lowering, by_rank, lowers
+from compiler.lowering.padding import even, for_onnx, padded
 from netspec.ops.pooling import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool, Pooling
 from netspec.tensor import TensorType
 
@@ -19,7 +22,7 @@ def _window(op: Pooling, node: Emitter) -> dict[str, Any]:
     return {
         "kernel_shape": shape.kernel,
         "strides": shape.stride,
-        "pads": [before for before, _ in shape.padding] + [after for _, after in shape.padding],
+        "pads": for_onnx(shape.padding),
         "ceil_mode": int(op.ceil),
     }
 
@@ -28,8 +31,13 @@ def _window(op: Pooling, node: Emitter) -> dict[str, Any]:
 class MaxPoolLowering(Lowering):
     @staticmethod
     def torch(op: MaxPool, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return by_rank(inputs, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)(
-            op.kernel, op.stride, op.padding, ceil_mode=op.ceil
+        shape = op.geometry(inputs[0])
+        maxpool = by_rank(inputs, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+        padding = even(shape.padding)
+        if padding is not None:
+            return maxpool(shape.kernel, shape.stride, padding, ceil_mode=op.ceil)
+        return nn.Sequential(
+            padded(inputs, shape.padding, -inf), maxpool(shape.kernel, shape.stride, ceil_mode=op.ceil)
         )
 
     @staticmethod
@@ -37,13 +45,31 @@ class MaxPoolLowering(Lowering):
         node.emit("MaxPool", [node.inputs[0]], **_window(op, node))
 
 
+class MeansOfWhatIsThere(nn.Module):
+    """Means that count no padding: those over the padded map, over the part of each window that lies in the map."""
+
+    def __init__(self, means: nn.Module) -> None:
+        super().__init__()
+        self.means = means
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.means(x) / self.means(torch.ones_like(x[:1, :1]))
+        return result
+
+
 @lowers(AvgPool)
 class AvgPoolLowering(Lowering):
     @staticmethod
     def torch(op: AvgPool, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return by_rank(inputs, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)(
-            op.kernel, op.stride, op.padding, ceil_mode=op.ceil, count_include_pad=op.count_padding
+        shape = op.geometry(inputs[0])
+        avgpool = by_rank(inputs, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+        padding = even(shape.padding)
+        if padding is not None:
+            return avgpool(shape.kernel, shape.stride, padding, ceil_mode=op.ceil, count_include_pad=op.count_padding)
+        means = nn.Sequential(
+            padded(inputs, shape.padding, 0.0), avgpool(shape.kernel, shape.stride, ceil_mode=op.ceil)
         )
+        return means if op.count_padding else MeansOfWhatIsThere(means)
 
     @staticmethod
     def onnx(op: AvgPool, node: Emitter) -> None:

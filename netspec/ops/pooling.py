@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from netspec.ops.base import LengthPerAxis, Line, Op, PerAxis, Window, per_axis
+from netspec.ops.base import Line, Op, Padding, PerAxis, Window, per_axis
 from netspec.ops.sliding import AXES, Geometry, geometry
-from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
+from netspec.tensor import ShapeError, TensorType, need_rank
 
 
 class Pooling(Op):
@@ -17,7 +17,7 @@ class Pooling(Op):
 
     kernel: PerAxis
     stride: PerAxis | None = None
-    padding: LengthPerAxis = 0
+    padding: Padding = 0
     ceil: bool = False
 
     def geometry(self, x: TensorType) -> Geometry:
@@ -25,10 +25,11 @@ class Pooling(Op):
         shape = geometry(
             x, self.kernel, self.kernel if self.stride is None else self.stride, self.padding, 1, self.ceil
         )
-        for kernel, (before, _) in zip(shape.kernel, shape.padding, strict=True):
-            if 2 * before > kernel:
+        for kernel, sides in zip(shape.kernel, shape.padding, strict=True):
+            widest = max(side for side in sides if isinstance(side, int))
+            if 2 * widest > kernel:
                 raise ShapeError(
-                    f"padding {before} is more than half of the kernel {kernel}: a window could lie in padding alone",
+                    f"padding {widest} is more than half of the kernel {kernel}: a window could lie in padding alone",
                     help=f"pad by at most {kernel // 2}",
                     argument="padding",
                 )
@@ -105,14 +106,7 @@ class AdaptiveAvgPool(Op):
 
     def sizes(self, x: TensorType) -> tuple[int, ...]:
         """The output size along each axis."""
-        found = per_axis(self.size, len(x.spatial))
-        if found is None:
-            raise ShapeError(
-                f"`size` lists other than {len(x.spatial)} numbers for {write_shape(x.shape)}",
-                help=f"give one number, or {len(x.spatial)}",
-                argument="size",
-            )
-        return found
+        return per_axis(x, "size", self.size)
 
     def output(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs
@@ -125,7 +119,8 @@ class AdaptiveAvgPool(Op):
         parts = self.sizes(x)
         return Window(
             tuple(-(-length // size) for length, size in zip(x.spatial, parts, strict=True)),
-            tuple(length // size for length, size in zip(x.spatial, parts, strict=True)),
+            x.spatial,
+            parts,
         )
 
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from netspec.ops.base import Op, Probability
+from netspec.ops.base import ANY, Op, Probability
 from netspec.tensor import TensorType, need_rank
 
 
@@ -47,3 +47,4 @@ class Identity(Op):
     """Its input. In and out: any shape."""
 
     kind: ClassVar[str] = "identity"
+    reads: ClassVar[tuple[str, ...]] = ANY

@@ -12,12 +12,15 @@ AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 @dataclass(slots=True, eq=False)
 class Geometry:
-    """A sliding window on a certain input: one number for each spatial axis; padding as (before, after)."""
+    """A sliding window on a certain input: one number for each spatial axis; padding as (before, after).
+
+    Padding by `same` with a stride depends on the size, and is symbolic where that is.
+    """
 
     spatial: Shape
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
+    padding: tuple[tuple[Dim, Dim], ...]
     dilation: tuple[int, ...]
     ceil: bool = False
 
@@ -53,6 +56,7 @@ class Geometry:
             )
         if not self.ceil:
             return room // stride + 1
+        assert isinstance(before, int) and isinstance(after, int), "pooling pads by fixed numbers"
         count = (room + stride - 1) // stride + 1
         # As PyTorch has it: the last window starts inside the input or its leading padding.
         if not isinstance(size, int) and extent < stride + after:
@@ -93,41 +97,22 @@ def geometry(
     x: TensorType,
     kernel: int | tuple[int, ...],
     stride: int | tuple[int, ...],
-    padding: int | tuple[int, ...] | str = 0,
+    padding: int | tuple[int | tuple[int, int], ...] | str = 0,
     dilation: int | tuple[int, ...] = 1,
     ceil: bool = False,
 ) -> Geometry:
-    """The window for this input's axes. `same` pads so that stride 1 keeps the size, the odd unit behind.
+    """The window for this input's axes. `same` pads so that ⌈size/stride⌉ is left, the odd unit behind.
 
     Raises:
-        ShapeError: a list's length is not the number of axes, or `same` meets a stride.
+        ShapeError: a list's length is not the number of axes, or what `same` pads can't be told.
     """
-    axes = len(x.spatial)
-
-    def spread(name: str, value: int | tuple[int, ...]) -> tuple[int, ...]:
-        found = per_axis(value, axes)
-        if found is None:
-            assert isinstance(value, tuple)
-            raise ShapeError(
-                f"`{name}` lists {len(value)} numbers for the {axes} spatial axes of {write_shape(x.shape)}",
-                help=f"give one number, or {axes}",
-                argument=name,
-            )
-        return found
-
-    kernels, strides, dilations = spread("kernel", kernel), spread("stride", stride), spread("dilation", dilation)
-    pads: tuple[tuple[int, int], ...]
+    kernels, strides = per_axis(x, "kernel", kernel), per_axis(x, "stride", stride)
+    dilations = per_axis(x, "dilation", dilation)
+    pads: tuple[tuple[Dim, Dim], ...]
     if isinstance(padding, str):
-        if any(s != 1 for s in strides):
-            raise ShapeError(
-                "`padding: same` keeps the size, which a stride does not",
-                help="give the padding as a number",
-                argument="padding",
-            )
-        totals = [d * (k - 1) for k, d in zip(kernels, dilations, strict=True)]
-        pads = tuple((total // 2, total - total // 2) for total in totals)
+        pads = tuple(_same(*axis) for axis in zip(x.spatial, kernels, strides, dilations, strict=True))
     else:
-        pads = tuple((p, p) for p in spread("padding", padding))
+        pads = tuple((p, p) if isinstance(p, int) else p for p in per_axis(x, "padding", padding))
     return Geometry(x.spatial, kernels, strides, pads, dilations, ceil)
 
 
@@ -140,3 +125,35 @@ def strides_between(large: Shape, small: Shape) -> tuple[int, ...] | None:
             return None
         strides.append(stride)
     return tuple(strides)
+
+
+def _same(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[Dim, Dim]:
+    """The padding that leaves ⌈size/stride⌉ units."""
+    if kernel == 1:
+        return 0, 0  # a stride over single units leaves as many anyway
+    total = ((size + stride - 1) // stride - 1) * stride + dilation * (kernel - 1) + 1 - size
+    if isinstance(total, int):
+        total = max(total, 0)
+    elif kernel < stride or dilation > 1:  # runtimes have no dilated convolution that pads by the size
+        what = f"a kernel of {kernel}, a stride of {stride} and a dilation of {dilation}"
+        raise ShapeError(
+            f"what `same` pads for {what} depends on the size, and {size} is not a number",
+            help="give the padding as a number, or the input a fixed size",
+            code="free-dimension",
+            argument="padding",
+        )
+    return total // 2, total - total // 2
+
+
+def need_same_axes(x: TensorType, like: TensorType) -> None:
+    """Refuses a reference with other axes than the map that is to have its size.
+
+    Raises:
+        ShapeError: the ranks differ.
+    """
+    if x.rank != like.rank:
+        raise ShapeError(
+            f"a map of {len(x.spatial)} spatial axes can't have the size of {write_shape(like.shape)}",
+            help=f"name a map of {x.rank} dimensions as the second",
+            code="rank-mismatch",
+        )

@@ -14,15 +14,20 @@ VECTOR = "[N, 12]"
 
 
 class Row(NamedTuple):
-    """`layer` reads inputs called `x`, or `a`, `b` and `c`; where it needs another type, a layer `before` reads `x`."""
+    """`layer` reads inputs called `x`, or `a`, `b` and `c`; where it needs another type, a layer `before` reads `x`.
+
+    Of a layer with several results, a layer `after` brings some together.
+    """
 
     layer: str
     inputs: dict[str, str]
     before: str = ""
+    after: str = ""
 
     @property
     def net(self) -> list[str]:
-        return [*([f"before: {self.before}"] if self.before else []), f"layer: {self.layer}"]
+        before = [f"before: {self.before}"] if self.before else []
+        return [*before, f"layer: {self.layer}", *([f"after: {self.after}"] if self.after else [])]
 
     @property
     def id(self) -> str:
@@ -34,6 +39,8 @@ def on(shape: str, *layers: str) -> list[Row]:
 
 
 ROWS = [
+    Row("{split: [left, right]}", {"x": IMAGE}, after="{concat: [layer.right, layer.left]}"),
+    Row("{split: [a, b, c], sizes: [1, 7, 4], axis: -1}", {"x": "[N, T, 12]"}, after="{scale: 2.0, from: layer.b}"),
     *on(
         IMAGE,
         "{conv: 8, kernel: 3}",

@@ -76,11 +76,12 @@ def test_the_inferred_shape_and_result_are_those_of_pytorch_and_onnx_runtime(
     tensors = inputs_of(network, batch, sizes)
     with torch.inference_mode():
         expected = module(*tensors.values())
-    inferred = tuple(evaluate(dim, sizes | {"N": batch}) for dim in network.layer("layer")["output"].shape)
+    (node,) = network.outputs.values()
+    inferred = tuple(evaluate(dim, sizes | {"N": batch}) for dim in network.layer(node)["output"].shape)
     assert inferred == tuple(expected.shape)
     export(network, module, tmp_path / "layer.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "layer.onnx"), providers=["CPUExecutionProvider"])
-    (found,) = session.run(["layer"], {name: tensor.numpy() for name, tensor in tensors.items()})
+    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
     assert found.shape == inferred
     assert f"torch.{found.dtype}" == str(expected.dtype) == f"torch.{network.layer('layer')['output'].dtype}"
     expected = expected.double()

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from netspec.asked_sizes import AskedSizes, ask, parse_sizes
 from netspec.binding import Refused
 from netspec.checks import (
     check_arguments_are_used,
@@ -95,7 +94,6 @@ def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Ite
     """Checks the text of a spec; nothing about its content raises."""
     findings = Findings()
     try:
-        asked = parse_sizes(inputs)
         written = parse(source)
         root = extend(written, Path(source.name).parent)
         arguments = apply_overrides(root, overrides)
@@ -107,14 +105,14 @@ def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Ite
         text = source.text if root is written else written_out(root)
         network = Network(document.name, document.origin, source.name, text, document.arguments)
         try:
-            _fill(document, network, asked, findings)
+            _fill(document, network, tuple(inputs), findings)
         except SpecError as error:
             return Checked(source.name, None, (*findings, *error.diagnostics), findings.omitted)
     found = tuple(findings)
     return Checked(source.name, None if findings.failed else network, found, findings.omitted, is_library(root))
 
 
-def _fill(document: Document, network: Network, asked: AskedSizes, findings: Findings) -> None:
+def _fill(document: Document, network: Network, inputs: tuple[str, ...], findings: Findings) -> None:
     elaborated = elaborate(document, network, findings)
     root = document.root
     if "train" in root.entries or "deploy" in root.entries:
@@ -126,8 +124,11 @@ def _fill(document: Document, network: Network, asked: AskedSizes, findings: Fin
     _read_outputs(document, network, elaborated, findings)
     if findings.failed:
         return  # what follows would only repeat the same mistakes in other words
-    ask(network, asked)
-    network.as_written = document.as_written and not asked
+    if inputs:
+        from netspec.asked_sizes import ask  # only where sizes are asked for
+
+        ask(network, inputs)
+    network.as_written = document.as_written and not inputs
     check_layers_exist(network, document, findings)
     check_at_sizes(network, findings)
     if findings.failed:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from netspec.ops.base import Line, Op, Padding, PerAxis, Window, per_axis
+from netspec.ops.base import Count, Line, Op, Padding, PerAxis, Window, per_axis
 from netspec.ops.sliding import AXES, Geometry, geometry
 from netspec.tensor import ShapeError, TensorType, need_rank
 
@@ -26,7 +26,7 @@ class Pooling(Op):
             x, self.kernel, self.kernel if self.stride is None else self.stride, self.padding, 1, self.ceil
         )
         for kernel, sides in zip(shape.kernel, shape.padding, strict=True):
-            widest = max(side for side in sides if isinstance(side, int))
+            widest = max(sides or (0,))
             if 2 * widest > kernel:
                 raise ShapeError(
                     f"padding {widest} is more than half of the kernel {kernel}: a window could lie in padding alone",
@@ -61,6 +61,17 @@ class AvgPool(Pooling):
     count_padding: bool = True
 
 
+class LpPool(Pooling):
+    """The p-norm of each window, (Σ|x|ᵖ)^(1/p). In and out as `Pooling`; padding counts as zeros.
+
+    Source: Sermanet et al. 2012, "Convolutional neural networks applied to house numbers digit classification".
+    """
+
+    kind: ClassVar[str] = "lppool"
+
+    p: Count = 2
+
+
 class _GlobalPool(Op):
     """One value for each channel's whole map."""
 
@@ -93,14 +104,11 @@ class GlobalMaxPool(_GlobalPool):
     kind: ClassVar[str] = "global_maxpool"
 
 
-class AdaptiveAvgPool(Op):
-    """Means over windows that divide the map into `size` parts: part i spans ⌊i·L/size⌋ to ⌈(i + 1)·L/size⌉.
+class AdaptivePool(Op):
+    """What pooling over parts of the map has in common: part i of an axis spans ⌊i·L/size⌋ to ⌈(i + 1)·L/size⌉.
 
-    In: N × C × spatial (one to three axes). Out: N × C × size. Source: He et al. 2014, "Spatial pyramid pooling",
-    section 2.3.
+    In: N × C × spatial (one to three axes). Out: N × C × size.
     """
-
-    kind: ClassVar[str] = "adaptive_avgpool"
 
     size: PerAxis
 
@@ -127,3 +135,22 @@ class AdaptiveAvgPool(Op):
         (x,) = inputs
         for name, length, size in zip(AXES[len(x.spatial)], x.spatial, self.sizes(x), strict=True):
             yield Line(name, f"{length} in {size} parts", str(size))
+
+
+class AdaptiveAvgPool(AdaptivePool):
+    """The mean of each of `size` parts of the map: part i of an axis of L spans ⌊i·L/size⌋ to ⌈(i + 1)·L/size⌉.
+
+    In: N × C × spatial (one to three axes). Out: N × C × size. Source: He et al. 2014, "Spatial pyramid pooling",
+    section 2.3.
+    """
+
+    kind: ClassVar[str] = "adaptive_avgpool"
+
+
+class AdaptiveMaxPool(AdaptivePool):
+    """The greatest value of each of `size` parts of the map, which are those of `adaptive_avgpool`.
+
+    In: N × C × spatial (one to three axes). Out: N × C × size. Source: He et al. 2014, section 2.3.
+    """
+
+    kind: ClassVar[str] = "adaptive_maxpool"

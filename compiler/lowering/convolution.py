@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -14,8 +12,10 @@ from compiler.lowering.padding import (
     PaddedConv3d,
     PadsFirst,
     even,
+    fixed,
     for_onnx,
     last_axis_first,
+    pad_by_size,
 )
 from netspec.ops.base import per_axis
 from netspec.ops.convolution import Conv, ConvTranspose
@@ -39,24 +39,24 @@ class ConvLowering(Lowering):
         if padding is not None:
             return by_rank(inputs, nn.Conv1d, nn.Conv2d, nn.Conv3d)(*arguments, padding, *others)
         module = by_rank(inputs, PaddedConv1d, PaddedConv2d, PaddedConv3d)(*arguments, 0, *others)
-        if op.padding != "same":
+        uneven = fixed(shape.padding)
+        if uneven is not None:
             assert isinstance(module, PadsFirst)
-            module.sides = last_axis_first(shape.padding)
+            module.sides = last_axis_first(uneven)
         return module
 
     @staticmethod
     def onnx(op: Conv, node: Emitter) -> None:
         shape = op.geometry(node.types[0])
-        by_size = any(not isinstance(side, int) for sides in shape.padding for side in sides)
-        padding: dict[str, Any] = {"auto_pad": "SAME_UPPER"} if by_size else {"pads": for_onnx(shape.padding)}
+        padding = fixed(shape.padding)
         node.emit(
             "Conv",
-            [node.inputs[0], *_weights(op, node)],
+            [pad_by_size(node, shape) if padding is None else node.inputs[0], *_weights(op, node)],
             kernel_shape=shape.kernel,
             strides=shape.stride,
+            pads=for_onnx(padding or [(0, 0)] * len(shape.kernel)),
             dilations=shape.dilation,
             group=op.groups,
-            **padding,
         )
 
 
@@ -89,7 +89,7 @@ class ConvTransposeLowering(Lowering):
             [node.inputs[0], *_weights(op, node)],
             kernel_shape=shape.kernel,
             strides=shape.stride,
-            pads=for_onnx(shape.padding),
+            pads=per_axis(node.types[0], "padding", op.padding) * 2,
             output_padding=per_axis(node.types[0], "output_padding", op.output_padding),
             dilations=shape.dilation,
             group=op.groups,

@@ -7,32 +7,53 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compiler.lowering.base import by_rank
-from netspec.dims import Dim
+from compiler.lowering.base import Emitter, by_rank
+from netspec.ops.sliding import Geometry
 from netspec.tensor import TensorType
 
-Sides = Sequence[tuple[Dim, Dim]]
+# Units before and after each axis; None where they follow from the map's size.
+Sides = Sequence[tuple[int, int] | None]
 
 
 def even(padding: Sides) -> tuple[int, ...] | None:
     """The padding as one number for each axis; None where before and after differ or follow from the size."""
-    numbers = tuple(before for before, after in padding if isinstance(before, int) and before == after)
+    numbers = tuple(sides[0] for sides in padding if sides is not None and sides[0] == sides[1])
     return numbers if len(numbers) == len(padding) else None
 
 
-def last_axis_first(padding: Sides) -> list[int]:
+def fixed(padding: Sides) -> list[tuple[int, int]] | None:
+    """The padding where none of it follows from the size."""
+    known = [sides for sides in padding if sides is not None]
+    return known if len(known) == len(padding) else None
+
+
+def last_axis_first(padding: Sequence[tuple[int, int]]) -> list[int]:
     """The padding as PyTorch's `pad` takes it."""
-    return [side for sides in reversed(padding) for side in sides if isinstance(side, int)]
+    return [side for sides in reversed(padding) for side in sides]
 
 
-def for_onnx(padding: Sides) -> list[int]:
+def for_onnx(padding: Sequence[tuple[int, int]]) -> list[int]:
     """The padding as ONNX takes it: before every axis, then after."""
-    return [before for before, _ in padding if isinstance(before, int)] + [
-        after for _, after in padding if isinstance(after, int)
-    ]
+    return [before for before, _ in padding] + [after for _, after in padding]
 
 
-def padded(inputs: tuple[TensorType, ...], padding: Sides, value: float) -> nn.Module:
+def pad_by_size(node: Emitter, shape: Geometry) -> str:
+    """Nodes that pad the first input so that ⌈size/stride⌉ units are left; the padded map's name."""
+    x = node.inputs[0]
+    size = node.emit("Shape", [x], "size", start=2)
+    stride, one = node.constant("stride", shape.stride), node.constant("one", [1])
+    extent = node.constant("extent", shape.extent)
+    steps = node.emit("Div", [node.emit("Sub", [size, one], "size_less_one"), stride], "steps")
+    last = node.emit("Mul", [steps, stride], "last_start")
+    needed = node.emit("Sub", [node.emit("Add", [last, extent], "end"), size], "needed")
+    total = node.emit("Max", [needed, node.constant("zero", [0])], "total")
+    before = node.emit("Div", [total, node.constant("two", [2])], "before")
+    sides = node.emit("Concat", [before, node.emit("Sub", [total, before], "after")], "sides", axis=0)
+    axes = node.constant("axes", list(range(2, node.types[0].rank)))
+    return node.emit("Pad", [x, sides, "", axes], "padded")
+
+
+def padded(inputs: tuple[TensorType, ...], padding: Sequence[tuple[int, int]], value: float) -> nn.Module:
     """A layer that pads with a value."""
     return by_rank(inputs, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)(last_axis_first(padding), value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
-from netspec.ops.rectifier import HardSigmoid, HardSwish, LeakyRelu, PRelu, Relu, Relu6
+from netspec.ops.rectifier import HardSigmoid, HardSwish, HardTanh, LeakyRelu, PRelu, Relu, Relu6
 from netspec.tensor import TensorType
 
 
@@ -86,3 +86,16 @@ class HardSwishLowering(Lowering):
     @staticmethod
     def onnx(op: HardSwish, node: Emitter) -> None:
         node.emit("HardSwish", [node.inputs[0]])
+
+
+@lowers(HardTanh)
+class HardTanhLowering(Lowering):
+    works_in_place = True
+
+    @staticmethod
+    def torch(op: HardTanh, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.Hardtanh(op.low, op.high)
+
+    @staticmethod
+    def onnx(op: HardTanh, node: Emitter) -> None:
+        node.emit("Clip", [node.inputs[0], node.scalar("low", op.low), node.scalar("high", op.high)])

@@ -99,23 +99,23 @@ class ConvTranspose(Op):
         """The output size along each axis, and the formula that gives it."""
         shape = self.geometry(x)
         extras = per_axis(x, "output_padding", self.output_padding)
-        for size, extent, stride, (before, after), dilation, extra in zip(
-            x.spatial, shape.extent, shape.stride, shape.padding, shape.dilation, extras, strict=True
+        for size, extent, stride, padding, extra in zip(
+            x.spatial, shape.extent, shape.stride, per_axis(x, "padding", self.padding), extras, strict=True
         ):
-            if extra >= max(stride, dilation):
+            if extra >= stride:
                 raise ShapeError(
                     f"`output_padding` of {extra} is not less than the stride of {stride}: no unit would reach there",
                     help="it tells sizes apart that one stride brings together; use a smaller one",
                     argument="output_padding",
                 )
-            found = (size - 1) * stride - before - after + extent + extra
+            found = (size - 1) * stride - 2 * padding + extent + extra
             if isinstance(found, int) and found < 1:
                 raise ShapeError(
-                    f"padding {before} takes away all of the {found + before + after} that a size of {size} grows to",
+                    f"padding {padding} takes away all of the {found + 2 * padding} that a size of {size} grows to",
                     help="`padding` of a transposed convolution makes its output smaller; use less of it",
                     argument="padding",
                 )
-            less = f" − 2·{before}" if before else ""
+            less = f" − 2·{padding}" if padding else ""
             more = f" + {extra}" if extra else ""
             yield found, f"({size} − 1)·{stride}{less} + {extent}{more}"
 

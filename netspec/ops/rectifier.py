@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field as Argument
 
 from netspec.ops.base import Op
-from netspec.tensor import TensorType, Weight, need_known, need_rank
+from netspec.tensor import ShapeError, TensorType, Weight, need_known, need_rank
 
 
 class Relu(Op):
@@ -62,3 +62,21 @@ class HardSwish(Op):
     """x·min(max(0, x/6 + 1/2), 1). In and out: any shape. Source: Howard et al. 2019, "MobileNetV3", section 5.2."""
 
     kind: ClassVar[str] = "hardswish"
+
+
+class HardTanh(Op):
+    """min(max(low, x), high). In and out: any shape. Source: Collobert 2004, section 2.2."""
+
+    kind: ClassVar[str] = "hardtanh"
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        if self.low >= self.high:
+            raise ShapeError(
+                f"nothing lies between `low` {self.low} and `high` {self.high}",
+                help="give a `high` above `low`",
+                argument="low",
+            )
+        return inputs[0]

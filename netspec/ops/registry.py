@@ -40,6 +40,8 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         return self._defined[kind]
 
     def __setitem__(self, kind: str, op: type[T]) -> None:
+        if op.__module__.startswith(f"{self._package}.") and kind not in self._families:
+            raise TypeError(f'{op.__qualname__} can\'t be found by its name: write `kind: ClassVar[str] = "{kind}"`')
         home = self._families.get(kind, op.__module__)
         other = self._defined.setdefault(kind, op)
         if home != op.__module__ or (other.__module__, other.__qualname__) != (op.__module__, op.__qualname__):

@@ -12,15 +12,16 @@ AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 @dataclass(slots=True, eq=False)
 class Geometry:
-    """A sliding window on a certain input: one number for each spatial axis; padding as (before, after).
+    """A sliding window on a certain input: one number for each spatial axis.
 
-    Padding by `same` with a stride depends on the size, and is symbolic where that is.
+    Attributes:
+        padding: units before and after; None where as many as leave ⌈size/stride⌉ of a size that is not known.
     """
 
     spatial: Shape
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[tuple[Dim, Dim], ...]
+    padding: tuple[tuple[int, int] | None, ...]
     dilation: tuple[int, ...]
     ceil: bool = False
 
@@ -42,7 +43,10 @@ class Geometry:
 
     def _size(self, axis: int) -> Dim:
         size, extent, stride = self.spatial[axis], self.extent[axis], self.stride[axis]
-        before, after = self.padding[axis]
+        sides = self.padding[axis]
+        if sides is None:
+            return (size + stride - 1) // stride
+        before, after = sides
         room = size + before + after - extent
         if isinstance(room, int) and room < 0:
             padded = f"{size} + {before} + {after}" if before or after else f"{size}"
@@ -56,9 +60,7 @@ class Geometry:
             )
         if not self.ceil:
             return room // stride + 1
-        assert isinstance(before, int) and isinstance(after, int), "pooling pads by fixed numbers"
         count = (room + stride - 1) // stride + 1
-        # As PyTorch has it: the last window starts inside the input or its leading padding.
         if not isinstance(size, int) and extent < stride + after:
             raise ShapeError(
                 f"with `ceil`, a window of {extent} and a stride of {stride}, the last window may see padding alone; "
@@ -68,12 +70,17 @@ class Geometry:
                 argument="ceil",
             )
         if isinstance(count, int) and isinstance(size, int) and (count - 1) * stride >= size + before:
-            count -= 1
+            name = AXES[len(self.kernel)][axis]
+            raise ShapeError(
+                f"with `ceil`, the last window along the {name} of {size} would see padding alone",
+                help="leave `ceil` out: nothing of the map is cut off there",
+                argument="ceil",
+            )
         return count
 
     def explain(self) -> Iterator[Line]:
         """`⌊(28 + 2·2 − 5)/1⌋ + 1 = 28` for each axis; one line where the axes are alike."""
-        lines: dict[str, list[str]] = {}
+        lines: dict[tuple[str, str], list[str]] = {}
         for axis, name in enumerate(AXES[len(self.kernel)]):
             size, kernel, stride, dilation = (
                 self.spatial[axis],
@@ -81,16 +88,21 @@ class Geometry:
                 self.stride[axis],
                 self.dilation[axis],
             )
-            before, after = self.padding[axis]
             shown = str(size) if isinstance(size, int) or str(size).isidentifier() else f"({size})"
-            padding = "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"
-            span = f"{kernel}" if dilation == 1 else f"{dilation}·({kernel} − 1) − 1"
-            opening, closing = ("⌈", "⌉") if self.ceil else ("⌊", "⌋")
-            formula = f"{opening}({shown}{padding} − {span})/{stride}{closing} + 1 = {self._size(axis)}"
-            lines.setdefault(formula, []).append(name)
-        for formula, names in lines.items():
-            left, _, right = formula.rpartition(" = ")
-            yield Line(", ".join(names), left, right)
+            sides = self.padding[axis]
+            if sides is None:
+                formula = f"⌈{shown}/{stride}⌉"
+            else:
+                before, after = sides
+                padding = (
+                    "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"
+                )
+                span = f"{kernel}" if dilation == 1 else f"{dilation}·({kernel} − 1) − 1"
+                opening, closing = ("⌈", "⌉") if self.ceil else ("⌊", "⌋")
+                formula = f"{opening}({shown}{padding} − {span})/{stride}{closing} + 1"
+            lines.setdefault((formula, str(self._size(axis))), []).append(name)
+        for (formula, result), names in lines.items():
+            yield Line(", ".join(names), formula, result)
 
 
 def geometry(
@@ -104,11 +116,11 @@ def geometry(
     """The window for this input's axes. `same` pads so that ⌈size/stride⌉ is left, the odd unit behind.
 
     Raises:
-        ShapeError: a list's length is not the number of axes, or what `same` pads can't be told.
+        ShapeError: a list's length is not the number of axes.
     """
     kernels, strides = per_axis(x, "kernel", kernel), per_axis(x, "stride", stride)
     dilations = per_axis(x, "dilation", dilation)
-    pads: tuple[tuple[Dim, Dim], ...]
+    pads: tuple[tuple[int, int] | None, ...]
     if isinstance(padding, str):
         pads = tuple(_same(*axis) for axis in zip(x.spatial, kernels, strides, dilations, strict=True))
     else:
@@ -127,21 +139,12 @@ def strides_between(large: Shape, small: Shape) -> tuple[int, ...] | None:
     return tuple(strides)
 
 
-def _same(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[Dim, Dim]:
-    """The padding that leaves ⌈size/stride⌉ units."""
-    if kernel == 1:
-        return 0, 0  # a stride over single units leaves as many anyway
+def _same(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[int, int] | None:
+    """The padding that leaves ⌈size/stride⌉ units; None where it depends on a size that is not known."""
     total = ((size + stride - 1) // stride - 1) * stride + dilation * (kernel - 1) + 1 - size
-    if isinstance(total, int):
-        total = max(total, 0)
-    elif kernel < stride or dilation > 1:  # runtimes have no dilated convolution that pads by the size
-        what = f"a kernel of {kernel}, a stride of {stride} and a dilation of {dilation}"
-        raise ShapeError(
-            f"what `same` pads for {what} depends on the size, and {size} is not a number",
-            help="give the padding as a number, or the input a fixed size",
-            code="free-dimension",
-            argument="padding",
-        )
+    if not isinstance(total, int):
+        return None
+    total = max(total, 0)
     return total // 2, total - total // 2
 
 

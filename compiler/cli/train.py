@@ -35,9 +35,9 @@ from compiler.run_directory import (
 from compiler.training import Hooks, Metrics, Run, check_fit, train
 from compiler.weights import load_weights
 from netspec.cli.common import load_or_exit, set_option
+from netspec.cli.interrupts import INTERRUPTED
 from netspec.network import Network
 
-INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
 REFRESH_SECONDS = 0.1
 
 

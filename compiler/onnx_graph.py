@@ -142,10 +142,9 @@ def add_metadata(model: onnx.ModelProto, network: Network, labels: Iterable[str]
     names = list(deploy.labels) if deploy and deploy.labels else list(labels)
     if names:
         entries["netspec.labels"] = json.dumps(names, ensure_ascii=False)
-    if deploy and deploy.preprocess:
-        entries["netspec.preprocess"] = json.dumps(
-            {name: image_preprocessing(network, name) for name in network.inputs if is_image(network, name)}
-        )
+    images = [name for name in network.inputs if is_image(network, name)]
+    if images and ((deploy and deploy.preprocess) or (train and train.data.images)):
+        entries["netspec.preprocess"] = json.dumps({name: image_preprocessing(network, name) for name in images})
     postprocess = deploy.postprocess if deploy and deploy.postprocess else None
     if postprocess is None and train is not None and train.loss.kind == "cross_entropy":
         postprocess = "softmax"  # the loss takes logits, so logits are what the network gives

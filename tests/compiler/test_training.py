@@ -62,11 +62,16 @@ def test_a_run_learns_and_leaves_weights_metrics_pictures_and_a_report(netspec: 
     assert f"{wrong} of 450 held-out samples" in report
 
 
-def test_the_exported_run_predicts_the_held_out_images_as_the_report_says(netspec: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stated", [True, False], ids=["as stated", "where nothing is stated"])
+def test_the_exported_run_predicts_the_held_out_images_as_the_report_says(
+    stated: bool, netspec: Run, tmp_path: Path
+) -> None:
     """From the images as files, through the preprocessing in the ONNX file, to the accuracy of the training loop."""
-    assert netspec("train", "lenet5", "--out", "run", "--epochs", 4).returncode == 0
+    text = load("lenet5").text
+    (tmp_path / "net.yaml").write_text(text if stated else text.partition("deploy:")[0])
+    assert netspec("train", "net.yaml", "--out", "run", "--epochs", 4).returncode == 0
     assert netspec("export", "run", "--weights", "run/last.safetensors").returncode == 0
-    assert netspec("data", "lenet5", "--out", "images").returncode == 0
+    assert netspec("data", "net.yaml", "--out", "images").returncode == 0
     files = sorted((tmp_path / "images").rglob("*.png"))
     done = netspec("predict", "run/model.onnx", *files, "--format", "json")
     assert done.returncode == 0, done.stderr

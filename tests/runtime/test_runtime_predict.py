@@ -286,7 +286,8 @@ def test_an_image_for_a_model_that_does_not_say_how(save_classifier: SaveModel, 
     Image.new("L", (4, 4)).save(tmp_path / "digit.png")
     error = refused(save_classifier(metadata={}), tmp_path / "digit.png")
     assert "does not say how an image becomes its input 'image'" in error
-    assert "= help: give the prepared tensor as a .npy file" in error
+    assert "`deploy.preprocess`" in error
+    assert "give the prepared tensor as a .npy file" in error
 
 
 def test_missing_files(classifier: Path, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from compiler.errors import CompilerError
-from compiler.onnx_graph import image_preprocessing, is_image
+from compiler.onnx_graph import image_preprocessing
 from netspec.network import Network
 from netspec.recipe import Choice, Digits, Folder, Npz
+from netspec.recipe_checks import is_image
 
 Array = NDArray[Any]
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})

@@ -15,6 +15,7 @@ from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
 from netspec import __version__
 from netspec.network import Network
+from netspec.recipe_checks import is_image
 from netspec.tensor import TensorType
 
 # What ONNX Runtime 1.18 and everything since accepts; the onnx package's own newer defaults are refused by runtimes.
@@ -153,12 +154,6 @@ def add_metadata(model: onnx.ModelProto, network: Network, labels: Iterable[str]
     helper.set_model_props(model, entries)
 
 
-def is_image(network: Network, name: str) -> bool:
-    """Whether an input is N × 1 or 3 × H × W."""
-    shape = network.layer(name)["output"].shape
-    return len(shape) == 4 and shape[1] in (1, 3)
-
-
 def image_preprocessing(network: Network, name: str) -> dict[str, Any]:
     """How an image's pixels become the input: (pixel·scale − mean)/std for each channel, after resizing to `size`."""
     deploy = network.sections.get("deploy")
@@ -167,10 +162,7 @@ def image_preprocessing(network: Network, name: str) -> dict[str, Any]:
     assert isinstance(channels, int)
 
     def spread(value: float | tuple[float, ...]) -> list[float]:
-        values = [float(item) for item in value] if isinstance(value, tuple) else [float(value)] * channels
-        if len(values) != channels:
-            raise CompilerError(f"`preprocess` gives {len(values)} numbers for the {channels} channels of `{name}`")
-        return values
+        return [float(item) for item in value] if isinstance(value, tuple) else [float(value)] * channels
 
     return {
         "channels": channels,

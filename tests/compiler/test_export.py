@@ -140,6 +140,22 @@ def test_a_tolerance_that_is_not_met_ends_with_1(netspec: Run) -> None:
     assert "differ by more than 1e-12" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--verify", "--tolerance", "nan"], "nan is no number"),
+        (["--verify", "--tolerance", "inf"], "inf is no number"),
+        (["--verify", "--tolerance", "-1"], "not in the range"),
+        (["--tolerance", "1e-3"], "--tolerance is for --verify"),
+    ],
+)
+def test_a_tolerance_without_use_is_wrong_usage(options: list[str], words: str, netspec: Run, tmp_path: Path) -> None:
+    done = netspec("export", "lenet5", *options)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 # -- weights
 
 

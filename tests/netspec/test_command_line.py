@@ -186,6 +186,9 @@ def test_expectations_are_of_the_specs_own_arguments() -> None:
         ["validate"],
         ["validate", "lenet5", "--format", "xml"],
         ["validate", "lenet5", "--set"],
+        ["validate", "lenet5", "--set", "classes"],
+        ["validate", "lenet5", "--set", "=3"],
+        ["validate", "lenet5", "--set", "classes="],
         ["validate", "--no-such-option", "lenet5"],
         ["summary"],
         ["summary", "lenet5", "mlp"],
@@ -199,6 +202,11 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert result.exit_code == 2
     assert "Usage: " in result.output or "requires an argument" in result.output
     assert "Error: " in result.output
+
+
+def test_a_setting_that_is_none_is_answered_with_the_form() -> None:
+    output = run("validate", "lenet5", "--set", "classes").output
+    assert "'--set': `classes` is no setting; write `--set name=value`" in output
 
 
 def test_ctrl_c_is_130_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,15 @@ def test_a_directory_holds_a_model(classifier: Path, array: Path) -> None:
     assert "holds no model.onnx" in refused(classifier.parent / "empty", array)
 
 
+def test_a_directory_without_a_model_says_what_to_give(classifier: Path, array: Path) -> None:
+    folder = classifier.parent / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    assert f"write its model first, with `netspec export {folder}`" in refused(folder, array)
+    classifier.rename(folder / "digits.onnx")
+    assert f"name the file itself: {folder / 'digits.onnx'}" in refused(folder, array)
+
+
 def test_probabilities_that_need_no_softmax(save_model: SaveModel, tmp_path: Path) -> None:
     metadata = {"netspec.labels": '["no", "yes"]', "netspec.postprocess": '{"y": "none"}'}
     signature = (TensorProto.FLOAT, ["n", 2])

@@ -81,9 +81,16 @@ def load_data(network: Network, choice: Choice, base: Path) -> Data:
     if isinstance(choice, Digits):
         return _digits(network, choice)
     if isinstance(choice, Folder):
-        return _folder(network, choice, base / Path(choice.path).expanduser())
+        return _folder(network, choice, _located(base, choice.path))
     assert isinstance(choice, Npz)
-    return _npz(network, choice, base / Path(choice.path).expanduser())
+    return _npz(network, choice, _located(base, choice.path))
+
+
+def _located(base: Path, path: str) -> Path:
+    try:
+        return base / Path(path).expanduser()
+    except RuntimeError:  # `~name/…`
+        raise CompilerError(f"`{path}` is in the folder of a user who is not known here") from None
 
 
 def digit_images() -> tuple[Array, Array]:

@@ -170,6 +170,11 @@ def test_a_damaged_or_missing_archive_is_told_in_our_words(tmp_path: Path) -> No
         from_spec(tmp_path, "net: {fc: {linear: 4}}", "data: {npz: data.npz}")
 
 
+def test_a_path_of_an_unknown_user_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompilerError, match="`~no-such-user/data.npz` is in the folder of a user"):
+        from_spec(tmp_path, "net: {fc: {linear: 4}}", "data: {npz: ~no-such-user/data.npz}")
+
+
 def folder_data(folder: Path, features: int) -> Data:
     net = f"net: {{flatten: flatten, fc: {{linear: {features}}}}}"
     return from_spec(folder, net, "data: {folder: images}", "{image: {shape: [N, 1, 4, 4]}}")

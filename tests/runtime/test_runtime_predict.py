@@ -336,6 +336,10 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+def test_a_model_alone_is_answered_with_what_is_missing() -> None:
+    assert "name FILES to predict after the model: images, .npy or .npz" in run("runs/demo").output
+
+
 def test_help_ends_with_an_example() -> None:
     assert run("--help").stdout.endswith("Example: netspec predict runs/demo/model.onnx digit.png\n")
 

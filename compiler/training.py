@@ -156,7 +156,7 @@ def _take_step(run: Run, loss_function: nn.Module, indices: Tensor) -> None:
     if not math.isfinite(value):
         raise CompilerError(
             f"the loss is {value} in epoch {state.epoch + 1}, step {state.step + 1}",
-            "lower the learning rate (`--set train.optimizer.…`), or add a warm-up",
+            "lower the learning rate (`--set train.optimizer.lr=…`), or add a warm-up",
         )
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(loss).backward()
@@ -262,31 +262,3 @@ def make_optimizer(choice: Choice, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, choice.lr, weight_decay=choice.weight_decay)
     assert isinstance(choice, AdamW)
     return torch.optim.AdamW(parameters, choice.lr, weight_decay=choice.weight_decay)
-
-
-def check_fit(run: Run, outputs: tuple[int | str, ...]) -> None:
-    """Whether the data's targets are what the loss can compare with the network's output.
-
-    Args:
-        outputs: the shape of the network's output, batch first.
-
-    Raises:
-        CompilerError: they are not; with both shapes.
-    """
-    targets = run.data.train.targets
-    shown = " × ".join(str(size) for size in outputs)
-    if run.classifies:
-        if targets.dtype != torch.int64:
-            raise CompilerError("cross_entropy needs class numbers, and `y` holds fractions", "use `loss: mse`")
-        top = int(max(int(targets.max()), int(run.data.test.targets.max())))
-        least = int(min(int(targets.min()), int(run.data.test.targets.min())))
-        if len(outputs) != 2 or not isinstance(outputs[1], int) or not 0 <= least <= top < outputs[1]:
-            raise CompilerError(
-                f"the data has classes {least} to {top}, the network gives {shown}",
-                f"give the last layer {top + 1} features: `--set classes={top + 1}`, if the spec has that argument",
-            )
-    elif tuple(targets.shape[1:]) != outputs[1:]:
-        found = " × ".join(["N", *(str(size) for size in targets.shape[1:])])
-        raise CompilerError(
-            f"the targets are {found}, the network gives {shown}", "they have to be alike for this loss"
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +30,11 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     with whole_file(path) as temporary:
         try:
             save_file(kept, temporary, dict(metadata or {}))
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        except SafetensorError as error:  # it tells the system's error in its own words, with the number at the end
+            found = re.search(r"os error (\d+)", str(error))
+            raise (
+                OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError("the disk may be full")
+            ) from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -45,13 +50,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         with warnings.catch_warnings(action="ignore"):  # of odd pickles: what can't be used is refused below
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise CompilerError(f"`{path}` is not a safetensors file, or is damaged: {error}") from None
+    except SafetensorError:
+        raise CompilerError(f"`{path}` is not a safetensors file, or is damaged") from None
     except pickle.UnpicklingError:
         help = "only tensors are read from checkpoints, so that a file can't run code; save the model's state_dict()"
         raise CompilerError(f"`{path}` holds more than tensors, or is no PyTorch checkpoint", help) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = getattr(error, "strerror", None) or "it is damaged, or something else"
         raise CompilerError(f"`{path}` can't be read as a PyTorch checkpoint: {reason}") from None
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]

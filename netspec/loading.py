@@ -134,6 +134,10 @@ def _fill(document: Document, network: Network, inputs: tuple[str, ...], finding
     if findings.failed:
         return
     check_sizes_are_possible(network, findings)
+    if network.sections:
+        from netspec.recipe_checks import check_recipe
+
+        check_recipe(network, root, findings)
     names: dict[str, str] = {}
     _flatten(elaborated.scope.names, "", names)
     if network.as_written:  # what a spec asserts of itself need not hold with other arguments or sizes

@@ -31,25 +31,34 @@ class Choice(BaseModel):
     kind: ClassVar[str]
 
 
-class Digits(Choice):
+class Data(Choice):
+    """What a network is trained on. `images` says that it is images, which are prepared as `deploy` states."""
+
+    images: ClassVar[bool]
+
+
+class Digits(Data):
     """The 1,797 handwritten digits, 8 × 8 pixels, that scikit-learn carries. Source: Alpaydin & Kaynak 1998, UCI."""
 
     kind = "digits"
+    images = True
     test: Share = 0.25
 
 
-class Folder(Choice):
+class Folder(Data):
     """A folder with a folder of images for each class. `train/` and `test/` in it are used where they stand."""
 
     kind = "folder"
+    images = True
     path: str
     test: Share = 0.25
 
 
-class Npz(Choice):
+class Npz(Data):
     """Arrays `x` and `y` of a NumPy file; `x_test` and `y_test` are used where they stand."""
 
     kind = "npz"
+    images = False
     path: str
     test: Share = 0.25
 
@@ -146,7 +155,7 @@ class Train(BaseModel):
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
-    data: Choice
+    data: Data
     loss: Choice = CrossEntropy()
     optimizer: Choice = AdamW(lr=1e-3)
     schedule: Choice = Constant()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from netspec.network import Network
 @set_option
 @click.option("--seed", type=int, default=0, help="Of the weights drawn where none are given. Default: 0.")
 @click.option("--verify", is_flag=True, help="Compare ONNX Runtime with PyTorch on the exported file.")
-@click.option("--tolerance", type=click.FloatRange(0), default=TOLERANCE, help=f"Of --verify. Default: {TOLERANCE:g}.")
+@click.option("--tolerance", type=click.FloatRange(0), help=f"Of --verify. Default: {TOLERANCE:g}.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @told
 def command(
@@ -38,13 +39,20 @@ def command(
     settings: tuple[str, ...],
     seed: int,
     verify: bool,
-    tolerance: float,
+    tolerance: float | None,
     form: str,
 ) -> None:
     """Write SPEC, or the network of a training RUN, as a checked ONNX file.
 
     A run is exported with its best weights, a spec with freshly drawn ones, unless --weights names others.
     """
+    if tolerance is not None and not verify:
+        raise click.UsageError("--tolerance is for --verify, which is not given")
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    if not math.isfinite(tolerance):
+        raise click.BadParameter(
+            f"{tolerance} is no number that a difference can be held against", param_hint="--tolerance"
+        )
     network, labels, output, weights = _find(source, settings, output, weights)
     module = build(network, seed).eval()
     if weights is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import NoReturn
 
 import click
 
 from netspec.cli.common import input_option, load_or_exit, refuse, set_option
 from netspec.diagnostics import did_you_mean
 from netspec.explain import explain_container, explain_layer
+from netspec.left_out import find_left_out
 from netspec.network import Network
 
 
@@ -28,9 +30,7 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
         heading = _heading(network, layer)
         lines = explain_layer(network, layer)
     else:
-        refuse(
-            f"`{network.name}` has no layer `{layer}`", did_you_mean(layer, [*network.graph.nodes, *network.containers])
-        )
+        _refuse_unknown(network, layer)
     if form == "json":
         found = [{"what": line.what, "formula": line.formula, "result": line.result} for line in lines]
         click.echo(json.dumps({"spec": network.name, "layer": layer, "lines": found}, indent=2, ensure_ascii=False))
@@ -39,6 +39,17 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
     width = max(len(line.what) for line in lines)
     for line in lines:
         click.echo(f"  {line.what:<{width}}  {line}")
+
+
+def _refuse_unknown(network: Network, path: str) -> NoReturn:
+    found = find_left_out(network, path)
+    if found is None:
+        names = [*network.graph.nodes, *network.containers]
+        refuse(f"`{network.name}` has no layer `{path}`", did_you_mean(path, names))
+    which = f"`{path}` is left out" if found.path == path else f"`{path}` is part of `{found.path}`, which is left out"
+    values = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in found.values.items())
+    reason = f"`{found.condition}` is false there" + (f": {values}" if values else "")
+    refuse(f"{which}, as {reason}", f"its `when` stands at {found.span}")
 
 
 def _heading(network: Network, path: str) -> str:

@@ -7,8 +7,11 @@ import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from io import TextIOWrapper
+from typing import Any
 
 import click
+
+from netspec.cli.interrupts import INTERRUPTED, ends_at_once, tell_interrupted
 
 GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
@@ -40,6 +43,13 @@ class Commands(click.Group):
         entry = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
         return load_command(entry) if entry else None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell_interrupted()
+            ctx.exit(INTERRUPTED)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
@@ -61,7 +71,8 @@ def load_command(entry: EntryPoint) -> click.Command:
     """Imports a command; what it needs and is not installed is told with the extra that brings it."""
     gc.disable()  # imports make objects that stay; looking for cycles among them takes long
     try:
-        command = entry.load()
+        with ends_at_once():
+            command = entry.load()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in OUR_PACKAGES:
@@ -87,7 +98,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 ok, 1 the input is wrong, 2 the command was used wrongly."""
+    """The console script. Exit codes: 0 ok, 1 the input is wrong, 2 the command was used wrongly, 130 Ctrl-C."""
     # Plugins of pydantic are not ours to load; looking for them costs as much as checking a spec.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):

@@ -10,8 +10,7 @@ import click
 from netspec.cli.common import input_option, load_or_exit, refuse, set_option
 from netspec.diagnostics import did_you_mean
 from netspec.explain import explain_container, explain_layer
-from netspec.left_out import find_left_out
-from netspec.network import Network
+from netspec.network import Network, is_under
 
 
 @click.command(epilog="Example: netspec explain lenet5 conv1")
@@ -42,11 +41,12 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
 
 
 def _refuse_unknown(network: Network, path: str) -> NoReturn:
-    found = find_left_out(network, path)
-    if found is None:
+    around = next((known for known in network.left_out if is_under(path, known)), None)
+    if around is None:
         names = [*network.graph.nodes, *network.containers]
         refuse(f"`{network.name}` has no layer `{path}`", did_you_mean(path, names))
-    which = f"`{path}` is left out" if found.path == path else f"`{path}` is part of `{found.path}`, which is left out"
+    found = network.left_out[around]
+    which = f"`{path}` is left out" if around == path else f"`{path}` is part of `{around}`, which is left out"
     values = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in found.values.items())
     reason = f"`{found.condition}` is false there" + (f": {values}" if values else "")
     refuse(f"{which}, as {reason}", f"its `when` stands at {found.span}")

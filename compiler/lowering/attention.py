@@ -25,6 +25,7 @@ class MultiheadAttention(nn.Module):
         self.in_proj_weight = drawn.in_proj_weight
         self.in_proj_bias = drawn.in_proj_bias
         self.out_proj = drawn.out_proj
+        self.features = features
         self.heads = heads
         self.causal = causal
         self.dropout = dropout

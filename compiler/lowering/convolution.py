@@ -10,7 +10,6 @@ from compiler.lowering.padding import (
     PaddedConv1d,
     PaddedConv2d,
     PaddedConv3d,
-    PadsFirst,
     even,
     fixed,
     for_onnx,
@@ -38,12 +37,9 @@ class ConvLowering(Lowering):
         padding = even(shape.padding)
         if padding is not None:
             return by_rank(inputs, nn.Conv1d, nn.Conv2d, nn.Conv3d)(*arguments, padding, *others)
-        module = by_rank(inputs, PaddedConv1d, PaddedConv2d, PaddedConv3d)(*arguments, 0, *others)
         uneven = fixed(shape.padding)
-        if uneven is not None:
-            assert isinstance(module, PadsFirst)
-            module.sides = last_axis_first(uneven)
-        return module
+        sides = last_axis_first(uneven) if uneven is not None else ()
+        return by_rank(inputs, PaddedConv1d, PaddedConv2d, PaddedConv3d)(*arguments, *others, sides)
 
     @staticmethod
     def onnx(op: Conv, node: Emitter) -> None:

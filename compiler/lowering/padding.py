@@ -65,10 +65,23 @@ class PadsFirst(nn.Module):
         sides: what is padded, the last axis first; empty where ⌈size/stride⌉ is to be left of every size.
     """
 
-    sides: Sequence[int] = ()
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        sides: Sequence[int] = (),
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias)
+        self.sides = tuple(sides)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = super().forward(functional.pad(x, self.sides or self._by_size(x)))

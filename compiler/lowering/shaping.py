@@ -66,10 +66,11 @@ class PartOf(nn.Module):
 
     def __init__(self, axis: int, part: slice) -> None:
         super().__init__()
-        self.index = (*(slice(None) for _ in range(axis)), part)
+        self.axis = axis
+        self.part = part
 
     def forward(self, x: Tensor) -> Tensor:
-        return x[self.index]
+        return x[(*(slice(None) for _ in range(self.axis)), self.part)]
 
 
 @lowers(Slice)

@@ -23,15 +23,41 @@ class EmbeddingLowering(Lowering):
         node.emit("Gather", [node.weight("weight"), node.inputs[0]], axis=0)
 
 
-class SameForAll(nn.Module):
-    """One tensor, `weight`, for every sample of its input: a parameter, or a buffer that is not saved."""
+def same_for_all(weight: Tensor, x: Tensor) -> Tensor:
+    """A tensor once for every sample of `x`."""
+    # A view of a parameter asks for gradients even where none are made.
+    weight = weight if torch.is_grad_enabled() else weight.detach()
+    return weight.expand(len(x), *weight.shape)
+
+
+class ParameterForAll(nn.Module):
+    """One trained tensor, drawn from a normal distribution, for every sample of its input."""
+
+    def __init__(self, shape: tuple[int, ...], mean: float = 0.0, std: float = 0.02) -> None:
+        super().__init__()
+        self.shape = shape
+        self.mean = mean
+        self.std = std
+        self.weight = nn.Parameter(torch.empty(shape).normal_(mean, std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return same_for_all(self.weight, x)
+
+
+class ConstantForAll(nn.Module):
+    """Fixed numbers for every sample of its input: as many as the shape has, or one all over."""
 
     weight: Tensor
 
+    def __init__(self, numbers: tuple[float, ...], shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.shape = shape
+        filled = torch.tensor(numbers).reshape(shape) if len(numbers) > 1 else torch.full(shape, numbers[0])
+        self.register_buffer("weight", filled, persistent=False)
+
     def forward(self, x: Tensor) -> Tensor:
-        # A view of a parameter asks for gradients even where none are made.
-        weight = self.weight if torch.is_grad_enabled() else self.weight.detach()
-        return weight.expand(len(x), *weight.shape)
+        return same_for_all(self.weight, x)
 
 
 def _for_all_samples(node: Emitter, value: str, shape: tuple[int, ...]) -> None:
@@ -45,9 +71,7 @@ def _for_all_samples(node: Emitter, value: str, shape: tuple[int, ...]) -> None:
 class ParameterLowering(Lowering):
     @staticmethod
     def torch(op: Parameter, inputs: tuple[TensorType, ...]) -> nn.Module:
-        module = SameForAll()
-        module.weight = nn.Parameter(torch.empty(op.shape).normal_(op.mean, op.std))
-        return module
+        return ParameterForAll(op.shape, op.mean, op.std)
 
     @staticmethod
     def onnx(op: Parameter, node: Emitter) -> None:
@@ -58,11 +82,7 @@ class ParameterLowering(Lowering):
 class ConstantLowering(Lowering):
     @staticmethod
     def torch(op: Constant, inputs: tuple[TensorType, ...]) -> nn.Module:
-        module = SameForAll()
-        numbers = torch.tensor(op.numbers())
-        filled = numbers.reshape(op.sizes()) if len(numbers) > 1 else numbers.expand(op.sizes()).clone()
-        module.register_buffer("weight", filled, persistent=False)
-        return module
+        return ConstantForAll(op.numbers(), op.sizes())
 
     @staticmethod
     def onnx(op: Constant, node: Emitter) -> None:

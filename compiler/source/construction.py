@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
+import torch
 from torch import nn
 
 from compiler.errors import CompilerError
 
 # Where one number stands for all axes.
 PER_AXIS = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
-UNSAID = ("self", "device", "dtype")
+WHERE = ("device", "dtype")  # where PyTorch's own modules put their weights, which is not said
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,45 +65,66 @@ def shape_of(expression: Expression) -> Shape:
     return ("dense" if expression.dense else "chain", *members)
 
 
-def constructor_of(module: nn.Module) -> New:
-    """The call that makes a module, from its attributes: they are called as its arguments are.
+def constructor_of(module: nn.Module) -> Expression:
+    """What makes a module, from its attributes: they are called as its arguments are.
 
     Raises:
         CompilerError: an argument can't be told from the module.
     """
     cls = type(module)
-    required, defaults = _signature(cls)
-    arguments = {name: _argument(module, name) for name in (*required, *defaults)}
-    if getattr(nn, cls.__name__, None) is cls:
+    if cls is nn.Sequential:
+        return Chain({name: constructor_of(child) for name, child in module.named_children()}, named=False)
+    standard = getattr(nn, cls.__name__, None) is cls
+    required, defaults = _signature(cls, WHERE if standard else ())
+    arguments = {name: _argument(module, name, defaults.get(name, ...)) for name in (*required, *defaults)}
+    if standard:
         return New(f"nn.{cls.__name__}", arguments, required, defaults)
     return New(cls.__name__, arguments, required, defaults, source=cls)
 
 
-def _signature(cls: type[nn.Module]) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _signature(cls: type[nn.Module], without: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The arguments that have to be given, and the defaults of the others."""
     initialise: Callable[..., None] = cls.__init__
     parameters = [
         parameter
         for name, parameter in inspect.signature(initialise).parameters.items()
-        if name not in UNSAID and not name.startswith("_") and "VAR" not in parameter.kind.name
+        if name not in ("self", *without) and not name.startswith("_") and "VAR" not in parameter.kind.name
     ]
     required = tuple(p.name for p in parameters if p.default is p.empty)
     return required, {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def _argument(module: nn.Module, name: str) -> Any:
+def _argument(module: nn.Module, name: str, default: Any) -> Any:
     if not hasattr(module, name):
         if name == "bias" and hasattr(module, "in_proj_bias"):
             return module.in_proj_bias is not None
+        if default is None:
+            return None  # an old name of another argument
         raise CompilerError(f"the argument `{name}` of {type(module).__name__} can't be told from the module")
     value = getattr(module, name)
     if isinstance(value, nn.Parameter) or (value is None and name == "bias"):
         return value is not None
+    if isinstance(value, nn.Module):
+        return constructor_of(value)
     if isinstance(value, list):
         value = tuple(value)
+    if callable(value) and not isinstance(value, type):
+        return Raw(_function(value))
     if name in PER_AXIS and isinstance(value, tuple) and len(set(value)) == 1:
         return value[0]
     return value
+
+
+def _function(function: Callable[..., Any]) -> str:
+    """A function of PyTorch's, as it is written.
+
+    Raises:
+        CompilerError: it is none.
+    """
+    name = getattr(function, "__name__", "")
+    if getattr(torch, name, None) is not function:
+        raise CompilerError(f"the function {name or function!r} can't be written out")
+    return f"torch.{name}"
 
 
 def written(expression: Expression, indent: int = 8, width: int = 110) -> str:
@@ -166,6 +189,10 @@ def value_text(value: Any) -> str:
     """A value as Python text."""
     if isinstance(value, Raw):
         return value.text
+    if isinstance(value, New | Chain):
+        return _flat(value)
+    if isinstance(value, float) and not isfinite(value):
+        return f'float("{value}")'
     if isinstance(value, float) and value and abs(value) < 1e-4:
         mantissa, _, exponent = f"{value!r}".partition("e")
         return f"{mantissa}e{int(exponent)}" if exponent else repr(value)

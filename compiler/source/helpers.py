@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import math
 import sys
 import textwrap
 from types import FunctionType, ModuleType
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 
 from compiler.errors import CompilerError
+
+LIBRARIES = ("torch", "typing", "collections", "math", "functools", "operator")
 
 
 class Helpers:
@@ -56,8 +59,10 @@ class Helpers:
         if getattr(torch, name, None) is value:
             self.imports[f"from torch import {name}"] = None
             return
-        home = getattr(value, "__module__", None)
-        if isinstance(home, str) and home.partition(".")[0] in ("torch", "typing", "collections", "math"):
+        home = str(getattr(value, "__module__", "")).lstrip("_")
+        if isinstance(value, float) and name in vars(math):
+            self.imports[f"from math import {name}"] = None
+        elif home.partition(".")[0] in LIBRARIES and hasattr(sys.modules.get(home), name):
             self.imports[f"from {home} import {name}"] = None
         elif isinstance(value, type | FunctionType) and value.__module__ == user.__module__:
             self.add(value)

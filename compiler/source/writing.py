@@ -7,7 +7,7 @@ from typing import Any
 
 from compiler.module import build
 from compiler.source.classes import Child, Classes, SourceClass, borrowed_by
-from compiler.source.construction import Expression, New, value_text, written
+from compiler.source.construction import Chain, Expression, New, value_text, written
 from compiler.source.forward import attribute, forward_lines
 from compiler.source.helpers import Helpers
 from netspec import __version__
@@ -54,6 +54,9 @@ class _Writer:
         if isinstance(expression, New):
             if expression.source is not None:
                 self.helpers.add(expression.source)
+            for value in expression.arguments.values():
+                if isinstance(value, New | Chain):
+                    self.look(value)
             return
         self.chains.add("dense" if expression.dense else "named" if expression.named else "numbered")
         for member in expression.members.values():

@@ -21,6 +21,7 @@ MAX_FILES = 32
 # What an extending spec may change key by key, if the key is there; other sections it replaces as a whole.
 MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
 DATA_PATHS = {"folder", "npz", "path"}  # keys of `train.data` whose text is a path
+ADDING = "a layer that is added below those of the base names what it reads: `from: …`"
 OPEN = ("blocks", "train", "deploy")  # of these, the ones that it may add keys to
 
 
@@ -169,7 +170,7 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
     """Each key of `own` in the place of the base's, so that the order of layers stays that of the base."""
     merged = dict(base.entries)
     for key, entry in own.entries.items():
-        if key not in merged and section not in OPEN:
+        if key not in merged and section not in OPEN and not (section == "net" and _reads_by_name(entry.value)):
             what = {"args": "argument", "net": "layer", "inputs": "input"}[section]
             raise SpecError(
                 [
@@ -178,7 +179,7 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
                         f"the spec that this one extends has no {what} `{key}`",
                         entry.key.span,
                         labels=(Label(where, "extended here"),),
-                        help=did_you_mean(key, merged),
+                        help=did_you_mean(key, merged) or (ADDING if section == "net" else ""),
                     )
                 ]
             )
@@ -189,6 +190,11 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
             value = Mapping({**declared.entries, "default": Entry(key_of_it, value)}, value.span)
         merged[key] = Entry(entry.key, value)
     return Mapping(merged, own.span)
+
+
+def _reads_by_name(layer: Node) -> bool:
+    """Whether a layer says what it reads, so that it can be added below those of the base without a doubt."""
+    return isinstance(layer, Mapping) and bool({"from", "over"} & layer.entries.keys())
 
 
 def written_out(root: Node) -> str:

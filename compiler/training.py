@@ -70,13 +70,18 @@ class State:
 
 @dataclass(slots=True)
 class Run:
-    """A run in progress: what a step changes, and what it needs."""
+    """A run in progress: what a step changes, and what it needs.
+
+    Attributes:
+        auxiliary: what the loss of each output after the first counts; the first is the one that is judged.
+    """
 
     module: nn.Module
     data: Data
     recipe: Train
     device: torch.device
     amp: Amp | None = None
+    auxiliary: tuple[float, ...] = ()
     state: State = field(default_factory=State)
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
@@ -150,8 +155,11 @@ def _take_step(run: Run, loss_function: nn.Module, indices: Tensor) -> None:
     inputs = run.data.train.read(indices).to(run.device)
     targets = run.data.train.targets[indices].to(run.device)
     with autocast(run):
-        outputs = run.module(inputs)
+        given = run.module(inputs)
+        outputs, *others = given if isinstance(given, tuple) else (given,)
         loss = loss_function(outputs, targets)
+        for weight, other in zip(run.auxiliary, others, strict=True):
+            loss = loss + weight * loss_function(other, targets)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise CompilerError(
@@ -206,12 +214,14 @@ def autocast(run: Run) -> AbstractContextManager[Any]:
 
 
 def predictions(run: Run, split: Split) -> Tensor:
-    """The network's outputs for a split, on the CPU, in evaluation mode."""
+    """The network's first output for a split, on the CPU, in evaluation mode."""
     run.module.eval()
     outputs = []
     with torch.inference_mode(), autocast(run):
         for indices in torch.split(torch.arange(len(split)), max(run.recipe.numbers.batch_size, 256)):
-            outputs.append(run.module(split.read(indices).to(run.device)).float().cpu())
+            given = run.module(split.read(indices).to(run.device))
+            judged = given[0] if isinstance(given, tuple) else given
+            outputs.append(judged.float().cpu())
     return torch.cat(outputs)
 
 

@@ -141,13 +141,18 @@ CHOICES: dict[str, dict[str, type[Choice]]] = {
 
 
 class TrainNumbers(BaseModel):
-    """The plain settings of `train`."""
+    """The plain settings of `train`.
+
+    `auxiliary` weighs the loss of every output but the first, which is the one that is judged: the auxiliary
+    classifiers of Szegedy et al. 2014, section 5.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     epochs: Whole = 10
     batch_size: Whole = 32
     seed: FromZero = 0
+    auxiliary: dict[str, NonNegative] = {}
 
 
 class Train(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netspec.diagnostics import Diagnostic, Findings, Label
+from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
 from netspec.dims import Dim
 from netspec.network import Network
 from netspec.recipe import CrossEntropy, Deploy, Preprocess, Train
@@ -22,6 +22,8 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
     found: list[Diagnostic] = []
     if train is not None and isinstance(train.loss, CrossEntropy):
         found += _class_scores(network, root.entries["train"])
+    if train is not None and network.outputs:
+        found += _auxiliary(network, train, root.entries["train"])
     if deploy is not None:
         section = root.entries["deploy"].value
         assert isinstance(section, Mapping)
@@ -34,21 +36,39 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
 
 
 def _class_scores(network: Network, entry: Entry) -> Iterator[Diagnostic]:
-    """`cross_entropy` takes scores of classes; of several outputs nothing is said here, as `train` takes only one."""
-    if len(network.outputs) != 1:
-        return
-    (output,) = network.outputs
-    if (_classes(network, output) or 0) < 2:
-        assert isinstance(entry.value, Mapping)
-        loss = entry.value.get("loss")
-        shown = write_shape(_shape(network, output), network.sizes)
-        yield Diagnostic(
-            "recipe-mismatch",
-            f"`cross_entropy` takes scores, N × classes, of two classes or more; the output `{output}` is {shown}",
-            loss.span if loss else entry.key.span,
-            labels=(_giver(network, output),),
-            help="let the network end with `linear: classes`, or write `loss: mse`",
-        )
+    """`cross_entropy` takes scores of classes, of every output."""
+    for output in network.outputs:
+        if (_classes(network, output) or 0) < 2:
+            assert isinstance(entry.value, Mapping)
+            loss = entry.value.get("loss")
+            shown = write_shape(_shape(network, output), network.sizes)
+            yield Diagnostic(
+                "recipe-mismatch",
+                f"`cross_entropy` takes scores, N × classes, of two classes or more; the output `{output}` is {shown}",
+                loss.span if loss else entry.key.span,
+                labels=(_giver(network, output),),
+                help="let the network end with `linear: classes`, or write `loss: mse`",
+            )
+
+
+def _auxiliary(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]:
+    """Every output but the first, which is judged, has a weight in the loss."""
+    main, *others = network.outputs
+    assert isinstance(entry.value, Mapping)
+    given = entry.value.entries.get("auxiliary")
+    for name in train.numbers.auxiliary:
+        if name not in others:
+            assert given is not None and isinstance(given.value, Mapping)
+            message = f"`{name}` is no further output" if name != main else f"`{main}` is the output that is judged"
+            span = given.value.entries[name].key.span
+            help = did_you_mean(name, others) or "weigh the outputs after the first"
+            yield Diagnostic("recipe-mismatch", message, span, help=help)
+    missing = [name for name in others if name not in train.numbers.auxiliary]
+    if missing:
+        weights = ", ".join(f"{name}: 0.3" for name in missing)
+        message = f"the network has several outputs, and nothing says what the loss of `{missing[0]}` counts"
+        help = f"`{main}` is judged; weigh the others: `auxiliary: {{{weights}}}`"
+        yield Diagnostic("recipe-mismatch", message, given.key.span if given else entry.key.span, help=help)
 
 
 def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -> Iterator[Diagnostic]:

@@ -85,13 +85,12 @@ def command(
         raise CompilerError(f"--amp {amp} needs CUDA, the device is {chosen.type}", "leave --amp out")
     _prepare(out, network, settings, resume, overwrite)
     torch.manual_seed(recipe.numbers.seed)
-    if len(network.outputs) != 1:
-        raise CompilerError(f"training takes networks with one output, `{network.name}` has {len(network.outputs)}")
     data = load_data(network, recipe.data, spec_folder(network.file))
     module = build(network, recipe.numbers.seed)
     if weights is not None:
         load_weights(module, weights)
-    run = Run(module, data, recipe, chosen, amp)
+    weights_of_others = tuple(recipe.numbers.auxiliary[name] for name in [*network.outputs][1:])
+    run = Run(module, data, recipe, chosen, amp, weights_of_others)
     resumed = resume and restore(out, run)
     if not resumed:
         clear_run(out)

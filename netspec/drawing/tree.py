@@ -142,6 +142,10 @@ class _Planter:
                 else:
                     box.children.append(turn)
                 before = turn
+            if len(box.children) == 1 and len(turns) > 1:  # `3 × block` needs no frame for the block within its own
+                box.children = box.children[0].children or box.children
+                for child in box.children:
+                    child.parent = box
         for child in box.children:
             self.join_turns(child)
 

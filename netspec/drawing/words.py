@@ -38,14 +38,14 @@ def _value(value: Any) -> str:
     return "×".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def container_words(network: Network, box: Box) -> str:
-    """What a container is: `3 × bottleneck`, a block's name, or how many layers it has."""
+def kind_words(network: Network, box: Box) -> str:
+    """What a container is: `3 × bottleneck`, or a block's name; "" for one that is only a grouping."""
     container = network.containers.get(box.path)
     if container is not None and container.kind == "repeat":
         turns = [path for path in network.containers if path.rpartition(".")[0] == box.path]
         kinds = {_kind(network, path) for path in turns} or {_kind(network, path) for path in box.layers}
         return f"{container.arguments['repeat']} × {kinds.pop() if len(kinds) == 1 else 'layers'}"
-    return _kind(network, box.path) or _layers(box)
+    return _kind(network, box.path)
 
 
 def _kind(network: Network, path: str) -> str:
@@ -57,7 +57,8 @@ def _kind(network: Network, path: str) -> str:
     return "" if container.kind in ("net", "branches", "repeat") else container.kind
 
 
-def _layers(box: Box) -> str:
+def layers_words(box: Box) -> str:
+    """How many layers a box has."""
     return f"{len(box.layers)} layer{'s' if len(box.layers) > 1 else ''}"
 
 
@@ -65,6 +66,11 @@ def name_words(box: Box) -> str:
     """A box's name; `1 … 5` for several turns."""
     name = name_of(box.path)
     return f"{name} … {box.last}" if box.times > 1 else name
+
+
+def named(name: str, what: str, between: str) -> str:
+    """`conv1 conv 3×3, 64`; a name that only repeats the op is left out."""
+    return what if f"{what} ".startswith(f"{name} ") else name + between + what
 
 
 def parameters(network: Network, box: Box) -> int:
@@ -114,7 +120,7 @@ def account(network: Network, box: Box) -> str:
         container = network.containers.get(box.path)
         given = container.arguments if container else {}
         what = container.kind if container else "net"
-        lines = [f"{box.path}: {what}{_arguments(given)}", _layers(box)]
+        lines = [f"{box.path}: {what}{_arguments(given)}", layers_words(box)]
         if box.times > 1:
             lines.append(f"stands for {box.times} equal ones, to {box.last}")
     elif box.role == "layers":

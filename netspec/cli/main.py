@@ -13,12 +13,14 @@ import click
 GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
-ORDER = ("validate", "summary", "explain", "list", "train", "data", "export", "predict", "serve")
+ORDER = ("validate", "summary", "explain", "draw", "diff", "list", "train", "data", "export", "predict", "serve")
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
     "validate": "Check specs and tell every mistake.",
     "summary": "Layers with shapes, parameters, MACs and receptive fields.",
     "explain": "Work one layer out by hand.",
+    "draw": "The network as a picture.",
+    "diff": "What changed between two specs.",
     "list": "The specs of the zoo.",
     "train": "Train a spec on its data.",
     "data": "Write the images that a spec is trained on into folders.",

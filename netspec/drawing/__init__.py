@@ -5,16 +5,16 @@ Layout and pixels need `netspec[draw]`; the texts need nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from netspec.drawing import dot, mermaid, page, render
 from netspec.drawing.folding import DrawingError, check_size, choose
-from netspec.drawing.tree import plant
+from netspec.drawing.tree import Box, Tree, plant
 from netspec.network import Network
 
 __all__ = ["FORMATS", "DrawingError", "draw", "to_svg"]
 
-FORMATS = {
+FORMATS: dict[str, Callable[[Tree, set[Box]], str | bytes]] = {
     "svg": lambda tree, folded: render.svg(dot.write(tree, folded)),
     "png": lambda tree, folded: render.png(dot.write(tree, folded)),
     "html": page.write,
@@ -47,8 +47,6 @@ def draw(
     return drawn if isinstance(drawn, bytes) else drawn.encode("utf-8")
 
 
-def to_svg(
-    network: Network, depth: int | None = None, fold: Collection[str] = (), unfold: Collection[str] = ()
-) -> str:
+def to_svg(network: Network, depth: int | None = None, fold: Collection[str] = (), unfold: Collection[str] = ()) -> str:
     """The picture of a network as SVG, for light and dark screens; arguments and errors as in `draw`."""
     return draw(network, "svg", depth, fold, unfold).decode("utf-8")

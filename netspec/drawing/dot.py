@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from netspec.drawing import words
-from netspec.drawing.folding import Line, lines, shown
+from netspec.drawing.folding import Line, lines
 from netspec.drawing.tree import Box, Tree, name_of
 
 FONT = "DejaVu Sans"  # the widest of those that the picture may be shown in, so that text always fits its box
@@ -86,7 +86,8 @@ def node(tree: Tree, box: Box) -> str:
     count = words.parameters(network, box)
     look = f'fillcolor="{SHARES[words.share_step(count, network.parameters())]}"'
     if box.role == "container":
-        label = _label(_row(words.name_words(box), _times(box) + (words.kind_words(network, box) or words.layers_words(box)), count))
+        what = words.kind_words(network, box) or words.layers_words(box)
+        label = _label(_row(words.name_words(box), _times(box) + what, count))
         look += ", peripheries=2"
     elif box.role == "layers":
         names = [words.name_words(box), *map(name_of, box.layers[1:])]

@@ -119,5 +119,3 @@ def check_size(tree: Tree, folded: Collection[Box]) -> None:
     if boxes > MAX_BOXES:
         message = f"the picture would have {boxes:,} boxes, more than {MAX_BOXES:,}"
         raise DrawingError(message, "fold more: a smaller --depth, or --fold with the path of a container")
-
-

@@ -1,4 +1,4 @@
-"""A picture as one HTML page that folds and unfolds: nothing is fetched, and nothing in it comes from the spec as code."""
+"""A picture as one HTML page that folds: nothing is fetched, and no word of the spec can run."""
 
 from __future__ import annotations
 

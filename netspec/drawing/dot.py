@@ -76,8 +76,11 @@ def _legend(tree: Tree, folds: bool, skips: bool) -> Iterator[str]:
         yield '"legend folded" [label=folded, peripheries=2]'
     if skips:
         yield f'"legend skip" [label="→ skip", shape=plain, style="", fontcolor="{SKIP}"]'
+    yield "} }"
     middle = _quoted(f"legend {words.share_words()[2]}")
-    yield f"}} }}\n{middle} -> {identity(tree.root.children[0])} [style=invis]"
+    for box in tree.root.children:
+        if box.role == "input":
+            yield f"{middle} -> {identity(box)} [style=invis]"
 
 
 def node(tree: Tree, box: Box) -> str:
@@ -109,8 +112,10 @@ def node(tree: Tree, box: Box) -> str:
 
 def opening(tree: Tree, box: Box) -> str:
     """The beginning of a container that is open."""
-    what = _times(box) + words.kind_words(tree.network, box)
-    label = _label(words.name_words(box), *([what] if what else []))
+    what = (_times(box) + words.kind_words(tree.network, box)).rstrip()
+    name, count = words.name_words(box), words.parameters(tree.network, box)
+    number = BEFORE_COUNT + words.short(count) if count else ""
+    label = _label(name + number, *([what] if what else []))
     look = f'style="rounded,filled", color="{RULE}", fillcolor="{DEPTHS[box.level % 2]}", margin=7, fontsize=8'
     tooltip = _quoted(words.account(tree.network, box))
     return f"subgraph {_quoted('cluster ' + box.path)} {{\ngraph [{look}, tooltip={tooltip}, label={label}]"
@@ -143,9 +148,13 @@ def _label(*rows: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Text as a string of Graphviz's: it reads entities and backslashes there too."""
+    return f'"{escaped(text)}"'
+
+
+def escaped(text: str) -> str:
+    """Text as it stands in a string of Graphviz's, which reads entities and backslashes there too."""
     plain = html.escape(printable(text), quote=False).replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + plain.replace("\n", "\\n") + '"'
+    return plain.replace("\n", "\\n")
 
 
 def printable(text: str) -> str:

@@ -61,7 +61,7 @@ def kit(tree: Tree, folded: Collection[Box]) -> dict[str, Any]:
             for box in numbers
         ],
         "arrows": [
-            [numbers[a.source], numbers[a.target], words.shape_words(tree.network, a.shape), a.skip]
+            [numbers[a.source], numbers[a.target], dot.escaped(words.shape_words(tree.network, a.shape)), a.skip]
             for a in tree.arrows
         ],
         "skip": dot.SKIP_LOOK,

@@ -8,12 +8,16 @@ from importlib.resources import files
 from netspec.drawing.dot import AFTER_NAME, BEFORE_COUNT, DARK, FAINT, FONT
 from netspec.drawing.folding import DrawingError
 
-FAMILY = "Helvetica Neue,Helvetica,Arial,Liberation Sans,DejaVu Sans,sans-serif"
+# None is wider than the one that the layout was made for.
+FAMILY = "Helvetica Neue,Helvetica,Arial,Liberation Sans,DejaVu Sans,Noto Sans,Ubuntu,Cantarell,FreeSans,sans-serif"
 # What Graphviz's plain text can't say: other fonts, and fainter names and counts.
 TOUCHES = (
     (f'font-family="{FONT}"', f'font-family="{FAMILY}"'),
     (f">([^<{AFTER_NAME}]*){AFTER_NAME}", rf'><tspan fill="{FAINT}">\1</tspan>{AFTER_NAME}'),
     (f"{BEFORE_COUNT}([^<]*)</text>", rf'{BEFORE_COUNT}<tspan fill="{FAINT}" font-size="8">\1</tspan></text>'),
+)
+SAMPLE = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><text y="9" font-family="{FAMILY}">M</text></svg>'
 )
 SCALE = 2.0  # pixels for each point of a PNG: sharp on a slide
 
@@ -71,7 +75,14 @@ def png(text: str) -> bytes:
         from resvg_py import svg_to_bytes  # here: no other format needs it
     except ModuleNotFoundError:
         raise _missing("pixels", "resvg-py") from None
-    return bytes(svg_to_bytes(svg_string=drawn, dpi=96, zoom=SCALE))
+
+    def pixels(text: str) -> bytes:
+        return bytes(svg_to_bytes(svg_string=text, dpi=96, zoom=SCALE))
+
+    if pixels(SAMPLE) == pixels(SAMPLE.replace(">M<", "><")):  # resvg leaves out what it has no font for
+        help = "install one, as Debian's package fonts-dejavu-core, or draw an SVG"
+        raise DrawingError("none of the fonts that the picture may use is installed", help)
+    return pixels(drawn)
 
 
 def _missing(what: str, package: str) -> DrawingError:

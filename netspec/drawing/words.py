@@ -44,7 +44,8 @@ def kind_words(network: Network, box: Box) -> str:
     if container is not None and container.kind == "repeat":
         turns = [path for path in network.containers if path.rpartition(".")[0] == box.path]
         kinds = {_kind(network, path) for path in turns} or {_kind(network, path) for path in box.layers}
-        return f"{container.arguments['repeat']} × {kinds.pop() if len(kinds) == 1 else 'layers'}"
+        kind = kinds.pop() if len(kinds) == 1 else ""
+        return f"{container.arguments['repeat']} × {kind}" if kind else f"{container.arguments['repeat']} turns"
     return _kind(network, box.path)
 
 

@@ -54,7 +54,7 @@ def header(tree: Tree, folds: bool, skips: bool) -> str:
     return "\n".join(
         [
             f"digraph {_quoted(tree.network.name)} {{",
-            f'graph [rankdir=TB, nodesep=0.2, ranksep=0.2, fontname="{FONT}", fontsize=11, fontcolor="{INK}",',
+            f'graph [rankdir=TB, nodesep=0.2, ranksep=0.1, fontname="{FONT}", fontsize=11, fontcolor="{INK}",',
             f'  bgcolor="{PAGE}", pad=0.15, labelloc=t, labeljust=l, label={_label(words.title(tree.network))}]',
             f'node [shape=box, style="rounded,filled", fillcolor="{SHARES[0]}", color="{RULE}", margin="0.07,0.035",',
             f'  height=0, width=0, fontname="{FONT}", fontsize=10, fontcolor="{INK}"]',

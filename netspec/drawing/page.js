@@ -6,6 +6,7 @@ const account = document.getElementById("account");
 const containers = kit.boxes.map((_, index) => index).filter((index) => kit.boxes[index].open !== null);
 const named = new Map(containers.flatMap((index) => [[kit.boxes[index].name, index], [kit.boxes[index].frame, index]]));
 const graphviz = load(document.getElementById("graphviz").textContent);
+graphviz.catch((error) => { account.textContent = `This browser can't fold the picture: ${error.message}`; });
 
 // Graphviz for WASI, which here has a clock, random numbers and nothing else.
 async function load(text) {

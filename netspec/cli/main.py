@@ -16,12 +16,16 @@ from netspec.cli.interrupts import INTERRUPTED, ends_at_once, tell_interrupted
 GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
-ORDER = ("validate", "summary", "explain", "list", "compile", "train", "data", "export", "predict", "serve")
+ORDER = (
+    "validate", "summary", "explain", "draw", "diff", "list", "compile", "train", "data", "export", "predict", "serve",
+)  # fmt: skip
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
     "validate": "Check specs and tell every mistake.",
     "summary": "Layers with shapes, parameters, MACs and receptive fields.",
     "explain": "Work one layer out by hand.",
+    "draw": "The network as a picture.",
+    "diff": "What changed between two specs.",
     "list": "The specs of the zoo.",
     "compile": "Write a spec as PyTorch source that stands alone.",
     "train": "Train a spec on its data.",

@@ -6,16 +6,17 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from compiler.errors import CompilerError
 from compiler.files import whole_file
+from netspec.network import Network
 
 MAX_LISTED = 8
 
@@ -65,21 +66,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fills a module from a file.
+def fitting_weights(network: Network, path: Path) -> dict[str, Tensor]:
+    """The state-dict in a file, which is one of this network.
 
     Raises:
-        CompilerError: the file can't be read, or its keys or shapes are not the module's; what differs is listed.
+        CompilerError: the file can't be read, or its keys or shapes are not the network's; what differs is listed.
     """
     found = read_weights(path)
-    wanted = module.state_dict()
-    # Counters of seen batches are often left out of checkpoints; they matter to no result.
-    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    wanted = {key: weight.shape for key, weight in network.state_dict()}
+    for key, shape in wanted.items():
+        # Counters of seen batches are often left out of checkpoints; they matter to no result.
+        if key not in found and key.endswith("num_batches_tracked"):
+            found[key] = torch.zeros(shape, dtype=torch.int64)
+    missing = [key for key in wanted if key not in found]
     unexpected = [key for key in found if key not in wanted]
     misshapen = [
-        f"{key}: {_shape(found[key])} in the file, {_shape(wanted[key])} in the spec"
-        for key in wanted
-        if key in found and found[key].shape != wanted[key].shape
+        f"{key}: {_shape(found[key].shape)} in the file, {_shape(shape)} in the spec"
+        for key, shape in wanted.items()
+        if key in found and tuple(found[key].shape) != shape
     ]
     if missing or unexpected or misshapen:
         lines = [f"`{path}` holds the weights of another network"]
@@ -93,8 +97,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
                 lines.append(f"  {title} ({len(keys)}):")
                 lines += [f"    {key}" for key in [*keys[:MAX_LISTED], *more]]
         raise CompilerError("\n".join(lines), "give the weights that belong to this spec and these arguments")
-    module.load_state_dict(found, strict=False)
+    return found
 
 
-def _shape(tensor: Tensor) -> str:
-    return " × ".join(str(size) for size in tensor.shape) or "one number"
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(str(size) for size in shape) or "one number"

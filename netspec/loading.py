@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from netspec.binding import Refused
 from netspec.checks import (
@@ -20,6 +22,7 @@ from netspec.document import Document, is_library, read_document
 from netspec.elaborate import Elaborated, elaborate
 from netspec.expect import check_expectations
 from netspec.extension import extend, written_out
+from netspec.model import Model
 from netspec.names import bad_name
 from netspec.network import Network
 from netspec.overrides import Override, apply_overrides, parse_overrides
@@ -63,21 +66,23 @@ class Checked:
         return self.diagnostics
 
 
-def load(spec: str | Path, *settings: str, inputs: Iterable[str] = ()) -> Network:
-    """The checked network of a spec.
+def load(spec: str | Path, *settings: str, inputs: Iterable[str] = (), **arguments: Any) -> Model:
+    """The checked network of a spec: `load("resnet50", classes=10)`.
 
     Args:
         spec: a file's path, or the name of a spec in the zoo.
-        settings: overrides as on the command line, `"classes=10"`.
+        settings: overrides as on the command line, `"classes=10"`, `"train.epochs=5"`.
         inputs: the sizes at which it is checked, `"image=1x3x200x264"`, in place of the spec's own.
+        arguments: values for the spec's arguments.
 
     Raises:
         SpecError: the spec is not valid; it carries the diagnostics.
     """
-    checked = check(spec, settings, inputs)
+    given = [f"{name}={json.dumps(value)}" for name, value in arguments.items()]
+    checked = check(spec, (*settings, *given), inputs)
     if checked.network is None:
         raise SpecError(checked.obstacles)
-    return checked.network
+    return Model.of(checked.network)
 
 
 def check(spec: str | Path, settings: Iterable[str] = (), inputs: Iterable[str] = ()) -> Checked:

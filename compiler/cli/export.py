@@ -17,7 +17,7 @@ from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
 from compiler.run_directory import check_run, is_run
 from compiler.verify import TOLERANCE, Comparison, agrees, compare
-from compiler.weights import load_weights
+from compiler.weights import fitting_weights
 from netspec.cli.common import load_or_exit, set_option, show_diagnostics
 from netspec.network import Network
 
@@ -54,9 +54,7 @@ def command(
             f"{tolerance} is no number that a difference can be held against", param_hint="--tolerance"
         )
     network, labels, output, weights = _find(source, settings, output, weights)
-    module = build(network, seed).eval()
-    if weights is not None:
-        load_weights(module, weights)
+    module = build(network, seed, fitting_weights(network, weights) if weights is not None else None).eval()
     side = export(network, module, output, labels)
     results = compare(network, module, output) if verify else []
     facts = {

@@ -33,7 +33,7 @@ from compiler.run_directory import (
     start_run,
 )
 from compiler.training import Hooks, Metrics, Run, train
-from compiler.weights import load_weights
+from compiler.weights import fitting_weights
 from netspec.cli.common import load_or_exit, set_option
 from netspec.cli.interrupts import INTERRUPTED
 from netspec.diagnostics import nearest
@@ -86,9 +86,8 @@ def command(
     _prepare(out, network, settings, resume, overwrite)
     torch.manual_seed(recipe.numbers.seed)
     data = load_data(network, recipe.data, spec_folder(network.file))
-    module = build(network, recipe.numbers.seed)
-    if weights is not None:
-        load_weights(module, weights)
+    begun_with = fitting_weights(network, weights) if weights is not None else None
+    module = build(network, recipe.numbers.seed, begun_with)
     weights_of_others = tuple(recipe.numbers.auxiliary[name] for name in [*network.outputs][1:])
     run = Run(module, data, recipe, chosen, amp, weights_of_others)
     resumed = resume and restore(out, run)

@@ -23,7 +23,7 @@ from compiler.export import export
 from compiler.lowering.activation import PlainLowering
 from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
-from compiler.weights import load_weights, save_weights
+from compiler.weights import fitting_weights, save_weights
 from netspec import Network, load
 from netspec.loading import check_source
 from netspec.source import Source
@@ -220,7 +220,7 @@ def test_damaged_weights_are_refused(name: str, content: bytes | None, tmp_path:
 def test_a_torch_checkpoint_that_holds_code_does_not_run_it(tmp_path: Path) -> None:
     torch.save({"fc1.weight": Bomb()}, tmp_path / "bomb.pth")
     with pytest.raises(CompilerError, match="more than tensors"):
-        load_weights(build(load("lenet5")), tmp_path / "bomb.pth")
+        fitting_weights(load("lenet5"), tmp_path / "bomb.pth")
     assert not Path("exploded").exists()
 
 

@@ -171,7 +171,7 @@ def test_a_damaged_or_missing_archive_is_told_in_our_words(tmp_path: Path) -> No
 
 
 def test_a_path_of_an_unknown_user_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CompilerError, match="`~no-such-user/data.npz` is in the folder of a user"):
+    with pytest.raises(CompilerError, match=r"`~no-such-user/data\.npz` is in the folder of a user"):
         from_spec(tmp_path, "net: {fc: {linear: 4}}", "data: {npz: ~no-such-user/data.npz}")
 
 

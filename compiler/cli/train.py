@@ -151,7 +151,7 @@ def _prepare(out: Path, network: Network, settings: tuple[str, ...], resume: boo
 def _announce(console: Console, network: Network, run: Run, out: Path, resumed: bool) -> None:
     epochs = run.recipe.numbers.epochs
     if run.state.epoch == epochs:
-        console.print(f"the run in {out} is finished: it has had its {epochs} epochs")
+        console.print(f"the run in {out} is finished: epoch {epochs} of {epochs}")
         return
     where = f"from epoch {run.state.epoch + 1}, step {run.state.step + 1}" if resumed else f"for {epochs} epochs"
     console.print(

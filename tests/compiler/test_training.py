@@ -181,7 +181,7 @@ def test_only_what_is_there_and_not_finished_is_resumed(netspec: Run, tmp_path: 
     (tmp_path / "run1" / "report.md").unlink()
     done = netspec(*arguments, "--out", "run1")
     assert done.returncode == 0
-    assert done.stdout.startswith("the run in run1 is finished: it has had its 1 epochs\n")
+    assert done.stdout.startswith("the run in run1 is finished: epoch 1 of 1\n")
     assert (tmp_path / "run1" / "report.md").is_file()  # what a late Ctrl-C had kept from being written
 
 

@@ -14,7 +14,6 @@ from onnx import TensorProto, helper
 from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
 from netspec import __version__
-from netspec.extension import written_out
 from netspec.network import Network
 from netspec.ops.base import Part
 from netspec.recipe_checks import is_image
@@ -153,7 +152,7 @@ def add_metadata(model: onnx.ModelProto, network: Network, labels: Iterable[str]
     entries: dict[str, str] = {
         "netspec.version": __version__,
         "netspec.spec": network.text,
-        "netspec.args": json.dumps(network.arguments, default=lambda value: written_out(value.node).strip()),
+        "netspec.args": json.dumps(network.arguments),
     }
     deploy, train = network.sections.get("deploy"), network.sections.get("train")
     names = list(deploy.labels) if deploy and deploy.labels else list(labels)

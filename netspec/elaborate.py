@@ -38,7 +38,7 @@ from netspec.layers import (
 from netspec.names import bad_name
 from netspec.network import Network
 from netspec.ops.merging import Add, Concat
-from netspec.parameters import LayerValue
+from netspec.parameters import LayerValue, as_data
 from netspec.reading import Reader
 from netspec.scope import Result, Scope
 from netspec.uses import layer_arguments, least_size, says
@@ -353,7 +353,7 @@ class _Elaborator(Reader):
         sources = self.bound(lambda: block_inputs(block, form, reads), scope)
         if arguments is None or sources is None:
             return Result(None)
-        self.place_container(path, block.name, arguments, form.where)
+        self.place_container(path, block.name, as_data(arguments), form.where)
         inner = Scope(path, arguments, None, (*scope.expansion, frame), outer=scope)
         self.enter(inner, block.inputs, sources, form, scope)
         self.used_blocks.append(block.name)

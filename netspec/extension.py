@@ -211,6 +211,8 @@ def _yaml_node(node: Node) -> yaml.Node:
     if isinstance(node, Scalar):
         if node.quoted:
             return yaml.ScalarNode("tag:yaml.org,2002:str", node.text, style='"')
+        if node.value is None:
+            return yaml.ScalarNode("tag:yaml.org,2002:null", "null")
         # The tag that the dumper expects of this text, so that it writes none: our reader goes by the text alone.
         return yaml.ScalarNode(_RESOLVER.resolve(yaml.ScalarNode, node.text, (True, False)), node.text)
     if isinstance(node, Sequence):

@@ -26,6 +26,7 @@ from netspec.model import Model
 from netspec.names import bad_name
 from netspec.network import Network
 from netspec.overrides import Override, apply_overrides, parse_overrides
+from netspec.parameters import as_data
 from netspec.scope import Result, resolve, the_one
 from netspec.source import Source, whole_file
 from netspec.yaml_reader import Mapping as MappingNode
@@ -108,7 +109,7 @@ def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Ite
     document = read_document(root, Path(source.name).stem, arguments, findings)
     if document is not None:
         text = source.text if root is written else written_out(root)
-        network = Network(document.name, document.origin, source.name, text, document.arguments)
+        network = Network(document.name, document.origin, source.name, text, as_data(document.arguments))
         try:
             _fill(document, network, tuple(inputs), findings)
         except SpecError as error:

@@ -36,8 +36,22 @@ class LayerValue:
         """The kind, where it is given without arguments."""
         return self.node.text if isinstance(self.node, Scalar) else None
 
+    @property
+    def text(self) -> str:
+        """The layer as YAML on one line."""
+        if self.word is not None:
+            return self.word
+        from netspec.extension import written_out  # for layers with arguments of their own
+
+        return " ".join(written_out(self.node).split())
+
     def __str__(self) -> str:
         return f"the layer `{self.word}`" if self.word else "a layer"
+
+
+def as_data(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The values of arguments as plain data: a layer is its text."""
+    return {name: value.text if isinstance(value, LayerValue) else value for name, value in arguments.items()}
 
 
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": tuple, "layer": LayerValue}

@@ -194,10 +194,10 @@ def test_the_table_is_as_long_as_it_needs_to_be() -> None:
     marked = [line for line in lines if line[:1] in "+-~>" and line.strip()]
     assert len(marked) == 5
     assert "layer3.6 … 22" in marked[0]
-    assert "17 × residual, 170 layers" in marked[0]
+    assert "17 × bottleneck, 170 layers" in marked[0]
     assert "18,992,128" in marked[0]
     assert "layer4 " in marked[1]
-    assert "3 × residual, 32 of 32 changed" in marked[1]
+    assert "3 × bottleneck, 32 of 32 changed" in marked[1]
     assert "427×427 → 971×971" in marked[1]
     assert "parameters          25,557,032 → 44,549,160  (+74.3%)" in lines
     assert "arguments           depths (3, 4, 6, 3) → (3, 4, 23, 3)" in lines

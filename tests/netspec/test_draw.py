@@ -85,7 +85,7 @@ def test_the_words_in_the_boxes() -> None:
     text = text_of(netspec.load("resnet50"), depth=99)
     assert "conv1\u2002conv 7×7, 64, /2\u20039.41 K\\lbn1\u2002batchnorm\u2003128\\lrelu\\l" in text
     assert '"maxpool" [label="maxpool 3×3, /2\\l"' in text
-    assert 'label="layer3\u20037.1 M\\l6 × residual\\l"' in text
+    assert 'label="layer3\u20037.1 M\\l6 × bottleneck\\l"' in text
     assert '"fc" [label="fc\u2002linear 1000\u20032.05 M\\l"' in text
     assert "resnet50: 25.6 M parameters, 4.09 G MACs" in text
     assert "fc: linear, features 1000, bias True\\ngives N × 1000\\n2,049,000 parameters" in text
@@ -101,12 +101,12 @@ def test_arrows_carry_shapes_once_for_a_tensor() -> None:
 
 def test_equal_turns_are_one_box() -> None:
     text = text_of(netspec.load("resnet50"), depth=1)
-    assert '"layer3.1" [label="1 … 5\u20025 × residual\u20035.59 M\\l"' in text
+    assert '"layer3.1" [label="1 … 5\u20025 × bottleneck\u20035.59 M\\l"' in text
     assert {"layer3.0", "layer3.1"} <= boxes(text)
     assert "layer3.2" not in text
     # all turns of layer1 are equal here: the container itself stands for them
     text = text_of(netspec.load("resnet18"), depth=99)
-    assert 'label="layer1\u2003148 K\\l2 × residual\\l"' in text
+    assert 'label="layer1\u2003148 K\\l2 × basicblock\\l"' in text
     assert {"layer1.0.conv1", "layer1.0.add"} <= boxes(text)
     assert not any(name.startswith("layer1.1") for name in boxes(text))
 
@@ -218,7 +218,7 @@ def test_a_picture_that_nobody_can_look_at(tmp_path: Path) -> None:
 def test_svg_shows_what_the_text_says() -> None:
     svg = ElementTree.fromstring(to_svg(netspec.load("resnet50")))
     shown = ["".join(text.itertext()).strip() for text in svg.iter(f"{SVG}text")]
-    for words_shown in ("conv1\u2002conv 7×7, 64, /2\u20039.41 K", "64×112×112", "3 × residual", "≥ 20%", "folded"):
+    for words_shown in ("conv1\u2002conv 7×7, 64, /2\u20039.41 K", "64×112×112", "3 × bottleneck", "≥ 20%", "folded"):
         assert words_shown in shown
     assert "netspec" in svg.attrib["class"]
 

@@ -439,13 +439,10 @@ def test_an_op_that_leaves_nothing_is_refused(load: Load) -> None:
     assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["empty-output"]
 
 
-def test_a_word_that_resembles_no_op_is_answered_with_all_of_them(load: Load) -> None:
+def test_a_word_that_resembles_no_op_is_answered_with_where_the_ops_are_and_the_blocks(load: Load) -> None:
     with pytest.raises(SpecError) as caught:
         load("blocks: {mine: {net: [relu]}}\nnet: {a: transmogrify, b: mine}")
-    help = caught.value.diagnostics[0].help
-    names = help.removeprefix("the ops and blocks here are ").replace("`", "").split(", ")
-    assert names == sorted(names)
-    assert {"conv", "mine", "net", "relu"} <= set(names)
+    assert caught.value.diagnostics[0].help == "`netspec list --ops` shows the ops; the blocks here are `mine`"
 
 
 def test_a_library_of_blocks_is_valid_and_no_network(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
+from importlib.util import find_spec as find_module
 from pathlib import Path
 
 from netspec.diagnostics import Diagnostic, SpecError, did_you_mean
@@ -19,9 +21,23 @@ def zoo_folder() -> Path:
 
 
 def zoo() -> Iterator[tuple[str, Path]]:
-    """Every spec of the zoo by its name, the file's stem."""
-    for path in sorted(zoo_folder().rglob("*.yaml")):
-        yield path.stem, path
+    """Every spec of the zoo by its name, the file's stem: netspec's own, then those of installed packages.
+
+    A package adds a folder of specs by an entry point of the group `netspec.zoo`, which names a package beside them.
+    """
+    seen: set[str] = set()
+    for folder in (zoo_folder(), *_folders_of_packages()):
+        for path in sorted(folder.rglob("*.yaml")):
+            if path.stem not in seen:
+                seen.add(path.stem)
+                yield path.stem, path
+
+
+def _folders_of_packages() -> Iterator[Path]:
+    for entry in entry_points(group="netspec.zoo"):
+        found = find_module(entry.value)  # without running the package
+        for folder in (found.submodule_search_locations or ()) if found is not None else ():
+            yield Path(folder)
 
 
 def find_spec(spec: str | Path) -> Path:
@@ -36,9 +52,11 @@ def find_spec(spec: str | Path) -> Path:
             return path
     except (OSError, ValueError):  # a name that no file can have
         pass
-    names = dict(zoo())
-    if spec in names:
-        return _shortest(names[str(spec)])
+    names: dict[str, Path] = {}
+    for name, file in zoo():
+        if name == spec:
+            return _shortest(file)
+        names[name] = file
     message = f"there is no file `{spec}`, and no spec of that name in the zoo"
     help = did_you_mean(str(spec), names) or "the zoo has " + ", ".join(f"`{name}`" for name in names)
     raise SpecError([Diagnostic("unknown-spec", message, whole_file(str(spec)), help=help)])

@@ -178,7 +178,7 @@ def test_no_inserted_layer_rewires_another(name: str) -> None:
                 continue
             assert rewired(tree, before, checked.network) == []
             tried += 1
-    assert tried >= 4
+    assert tried >= 3
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -1,0 +1,1 @@
+"""Generalised mean pooling for netspec."""

@@ -1,0 +1,1 @@
+"""Specs that use the op."""

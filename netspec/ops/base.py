@@ -1,8 +1,9 @@
 """What an op is: its arguments, its shape rule, the weights it owns, its costs, and its arithmetic spelled out.
 
 An op is a subclass of `Op` in one of this package's modules; being defined is being registered, and the line
-`kind: ClassVar[str] = "…"` is where it is found before it is imported. Its fields are its arguments, the first one being the primary argument (`conv: 64` sets `channels`). Everything is a pure function of the
-arguments and the input types, so results are shared between equal layers.
+`kind: ClassVar[str] = "…"` is where it is found before it is imported. Its fields are its arguments, the first one
+being the primary argument (`conv: 64` sets `channels`). Everything is a pure function of the arguments and the input
+types, so results are shared between equal layers.
 """
 
 from collections.abc import Iterator

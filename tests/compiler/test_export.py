@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import compiler.verify
 from compiler.errors import CompilerError
 from compiler.export import export
-from compiler.lowering.activation import TanhLowering
+from compiler.lowering.activation import PlainLowering
 from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
 from compiler.weights import load_weights, save_weights
@@ -127,7 +127,7 @@ def test_programs_read_the_export_as_json(netspec: Run, tmp_path: Path) -> None:
 def test_verify_fails_where_the_lowerings_differ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     network = load("lenet5")
     module = build(network).eval()
-    monkeypatch.setattr(TanhLowering, "onnx", staticmethod(lambda op, node: node.emit("Sigmoid", [node.inputs[0]])))
+    monkeypatch.setattr(PlainLowering, "onnx", staticmethod(lambda op, node: node.emit("Sigmoid", [node.inputs[0]])))
     export(network, module, tmp_path / "wrong.onnx")
     results = compiler.verify.compare(network, module, tmp_path / "wrong.onnx")
     assert not compiler.verify.agrees(results)
@@ -252,7 +252,7 @@ def test_a_model_that_onnx_runtime_can_not_run_is_told(monkeypatch: pytest.Monke
     network = load("lenet5")
     module = build(network).eval()
     wrong = staticmethod(lambda op, node: node.emit("LRN", [node.inputs[0]], size=3))  # refuses what is not 4-d
-    monkeypatch.setattr(TanhLowering, "onnx", wrong)
+    monkeypatch.setattr(PlainLowering, "onnx", wrong)
     export(network, module, tmp_path / "wrong.onnx")
     with pytest.raises(CompilerError, match="can't run the model"):
         compiler.verify.compare(network, module, tmp_path / "wrong.onnx")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from netspec.ops.base import Line, Op, PerAxis, Window, per_axis
-from netspec.ops.sliding import AXES
+from netspec.ops.sliding import for_axes
 from netspec.tensor import TensorType, need_rank
 
 
@@ -69,8 +69,9 @@ class AdaptivePool(Op):
 
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         (x,) = inputs
-        for name, length, size in zip(AXES[len(x.spatial)], x.spatial, self.sizes(x), strict=True):
-            yield Line(name, f"{length} in {size} parts", str(size))
+        yield from for_axes(
+            (f"{length} in {size} parts", size) for length, size in zip(x.spatial, self.sizes(x), strict=True)
+        )
 
 
 class AdaptiveAvgPool(AdaptivePool):

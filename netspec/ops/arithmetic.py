@@ -104,7 +104,10 @@ class Reduction(Op):
 
 
 class Mean(Reduction):
-    """The mean along axes. In and out as `Reduction`: `{mean: [2, 3]}` makes N × C of a map N × C × H × W."""
+    """The mean along axes, which go, or stay with size 1 where `keepdim` says so.
+
+    In: N × …. Out: N × the other axes: `{mean: [2, 3]}` makes N × C of a map N × C × H × W.
+    """
 
     kind: ClassVar[str] = "mean"
 

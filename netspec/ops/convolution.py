@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from netspec import dims
 from netspec.dims import Dim
 from netspec.ops.base import Count, LengthPerAxis, Line, Op, Padding, PerAxis, Window, per_axis
-from netspec.ops.sliding import AXES, Geometry, geometry
+from netspec.ops.sliding import Geometry, for_axes, geometry
 from netspec.tensor import Shape, ShapeError, TensorType, Weight, need_known, need_rank
 
 
@@ -152,8 +152,7 @@ class ConvTranspose(Op):
 
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         (x,) = inputs
-        for name, (size, formula) in zip(AXES[len(x.spatial)], self._sizes(x), strict=True):
-            yield Line(name, formula, str(size))
+        yield from for_axes((formula, size) for size, formula in self._sizes(x))
         fan_out = f"{self.channels}" if self.groups == 1 else f"({self.channels}/{self.groups})"
         fan = "×".join([*(str(k) for k in self.geometry(x).kernel), str(x.shape[1]), fan_out])
         yield from _costs(fan, self.weights(x), x.spatial, self.macs(inputs, output))

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from netspec.dims import Dim, evaluate, symbols
 from netspec.ops.base import Count, Line, Op, PerAxis, Window, per_axis
-from netspec.ops.sliding import AXES, need_same_axes
+from netspec.ops.sliding import AXES, for_axes, need_same_axes
 from netspec.tensor import ShapeError, TensorType, need_known, need_rank, write_shape
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
@@ -46,8 +46,8 @@ class Upsample(Op):
 
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         (x,) = inputs
-        for name, *numbers, found in zip(AXES[len(x.spatial)], x.spatial, self.factors(x), output.spatial, strict=True):
-            yield Line(name, "·".join(str(number) for number in numbers), str(found))
+        factors = zip(x.spatial, self.factors(x), output.spatial, strict=True)
+        yield from for_axes((f"{size}·{factor}", found) for size, factor, found in factors)
 
 
 class Resize(Op):

@@ -1,6 +1,6 @@
 """The arithmetic of a window that slides over spatial axes, shared by convolution and pooling."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from netspec.dims import Dim
@@ -79,30 +79,28 @@ class Geometry:
         return count
 
     def explain(self) -> Iterator[Line]:
-        """`⌊(28 + 2·2 − 5)/1⌋ + 1 = 28` for each axis; one line where the axes are alike."""
-        lines: dict[tuple[str, str], list[str]] = {}
-        for axis, name in enumerate(AXES[len(self.kernel)]):
-            size, kernel, stride, dilation = (
-                self.spatial[axis],
-                self.kernel[axis],
-                self.stride[axis],
-                self.dilation[axis],
-            )
-            shown = str(size) if isinstance(size, int) or str(size).isidentifier() else f"({size})"
-            sides = self.padding[axis]
-            if sides is None:
-                formula = f"⌈{shown}/{stride}⌉"
-            else:
-                before, after = sides
-                padding = (
-                    "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"
-                )
-                span = f"{kernel}" if dilation == 1 else f"{dilation}·({kernel} − 1) − 1"
-                opening, closing = ("⌈", "⌉") if self.ceil else ("⌊", "⌋")
-                formula = f"{opening}({shown}{padding} − {span})/{stride}{closing} + 1"
-            lines.setdefault((formula, str(self._size(axis))), []).append(name)
-        for (formula, result), names in lines.items():
-            yield Line(", ".join(names), formula, result)
+        """`⌊(28 + 2·2 − 5)/1⌋ + 1 = 28` for each axis."""
+        return for_axes((self._formula(axis), self._size(axis)) for axis in range(len(self.kernel)))
+
+    def _formula(self, axis: int) -> str:
+        size, kernel, stride, dilation = self.spatial[axis], self.kernel[axis], self.stride[axis], self.dilation[axis]
+        shown = str(size) if isinstance(size, int) or str(size).isidentifier() else f"({size})"
+        sides = self.padding[axis]
+        if sides is None:
+            return f"⌈{shown}/{stride}⌉"
+        before, after = sides
+        padding = "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"
+        span = f"{kernel}" if dilation == 1 else f"{dilation}·({kernel} − 1) − 1"
+        opening, closing = ("⌈", "⌉") if self.ceil else ("⌊", "⌋")
+        return f"{opening}({shown}{padding} − {span})/{stride}{closing} + 1"
+
+
+def for_axes(worked: Iterable[tuple[str, Dim]]) -> Iterator[Line]:
+    """A line for each spatial axis, of the formula and result given for it; one where axes are alike."""
+    axes = list(worked)
+    for formula, result in dict.fromkeys(axes):
+        names = [name for name, found in zip(AXES[len(axes)], axes, strict=True) if found == (formula, result)]
+        yield Line(", ".join(names), formula, str(result))
 
 
 def geometry(

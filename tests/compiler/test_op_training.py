@@ -59,7 +59,7 @@ def test_causal_attention_reads_nothing_that_comes_after() -> None:
 
 def test_a_parameter_begins_as_it_is_told() -> None:
     inputs = "x: {shape: [N, 3]}"
-    drawn = build(network_of(inputs, "p: {parameter: [200, 100], mean: 3, std: 0.5}")).p.weight
+    drawn = build(network_of(inputs, "p: {parameter: [200, 100], mean: 3, std: 0.5}")).p.weight.detach()
     assert abs(float(drawn.mean()) - 3) < 0.02
     assert abs(float(drawn.std()) - 0.5) < 0.02
     assert torch.equal(build(network_of(inputs, "p: {parameter: [4], mean: 1, std: 0}")).p.weight, torch.ones(4))

@@ -142,6 +142,14 @@ def check_conditions_are_met(document: Document, never: Iterable[Entry], finding
         findings.add(Diagnostic("never-true", message, span, severity="warning", help=help))
 
 
+def check_shortcuts_are_needed(idle: Iterable[Entry], findings: Findings) -> None:
+    """Warns of shortcuts of residual containers that keep the shape at every use."""
+    for entry in idle:
+        message = "`shortcut` has no effect: the layers keep the shape, and the shortcut is the input itself"
+        span = entry.key.span
+        findings.add(Diagnostic("no-effect", message, span, severity="warning", help="leave it out"))
+
+
 def _entries(node: Node) -> Iterator[Entry]:
     """Every key with its value, below a node."""
     if isinstance(node, Sequence):

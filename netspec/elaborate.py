@@ -50,11 +50,12 @@ MAX_DEPTH = 64
 
 @dataclass(slots=True, eq=False)
 class Elaborated:
-    """The top level's names, the result of its last layer, and the conditions that were never true."""
+    """The top level's names, the result of its last layer, conditions never true, and shortcuts never needed."""
 
     scope: Scope
     last: Result
     never: list[Entry] = field(default_factory=list)
+    idle: list[Entry] = field(default_factory=list)
 
 
 def elaborate(document: Document, network: Network, findings: Findings) -> Elaborated:
@@ -70,6 +71,7 @@ class _Elaborator(Reader):
         self.blocks |= dict.fromkeys(layer_arguments(document), EVERYTHING)
         self.shares = document.net is not None and says(SHARE, document.net, document.blocks)
         self.conditions: dict[int, tuple[Entry, bool]] = {}  # every `when`, and whether it ever was true
+        self.shortcuts: dict[int, tuple[Entry, bool]] = {}  # every `shortcut`, and whether it ever was needed
         self.used_blocks: list[str] = []
         self.depth = 0  # of containers around the layer at hand
         self.steps = 0  # layers and containers met
@@ -94,7 +96,8 @@ class _Elaborator(Reader):
         except TooLarge:
             last = None
         never = [entry for entry, ever in self.conditions.values() if not ever]
-        return Elaborated(scope, last or Result(None), never)
+        idle = [entry for entry, needed in self.shortcuts.values() if not needed]
+        return Elaborated(scope, last or Result(None), never, idle)
 
     # -- sequences of layers
 
@@ -361,20 +364,6 @@ class _Elaborator(Reader):
         self.used_blocks.pop()
         return result
 
-    def enter(self, inner: Scope, names: tuple[str, ...], reads: list[Result], form: LayerForm, scope: Scope) -> None:
-        """Gives a container what it reads: one tensor, `in`, or several by their names."""
-        if names:
-            inner.inputs = names
-            inner.names = dict(zip(names, reads, strict=True))
-            inner.variables = {name: self.shaped(read) for name, read in inner.names.items()} | inner.variables
-            return
-        inner.input = reads[0] if reads else None
-        if len(reads) > 1:
-            message = f"a container reads one tensor, {len(reads)} are given"
-            help = "name them, `from: {a: …, b: …}`, or bring them together first, with `concat` or `add`"
-            self.report(Diagnostic("wrong-input-count", message, form.modifiers["from"].value.span, help=help), scope)
-            inner.input = Result(None)
-
     def given_layer(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         """A layer whose kind is an argument: the layer that the argument was given."""
         value = scope.variables.get(form.kind)
@@ -487,6 +476,8 @@ class _Elaborator(Reader):
             return Result(None)
         x, y = (self.network.layer(node)["output"] for node in (source.node, last.node))
         shortcut = source
+        if given is not None:
+            self.shortcuts[id(given)] = (given, x != y or self.shortcuts.get(id(given), (given, False))[1])
         if x != y:
             needed = projection(x, y)
             if given is not None:

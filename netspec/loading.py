@@ -15,6 +15,7 @@ from netspec.checks import (
     check_conditions_are_met,
     check_everything_is_read,
     check_layers_exist,
+    check_shortcuts_are_needed,
     check_sizes_are_possible,
 )
 from netspec.diagnostics import Diagnostic, Findings, SpecError
@@ -151,6 +152,8 @@ def _fill(document: Document, network: Network, inputs: tuple[str, ...], finding
     check_everything_is_read(network, findings)
     check_arguments_are_used(document, network.file, findings)
     check_conditions_are_met(document, elaborated.never, findings)
+    if not document.parameters:  # with other arguments the shapes may differ
+        check_shortcuts_are_needed(elaborated.idle, findings)
 
 
 def _read_outputs(document: Document, network: Network, elaborated: Elaborated, findings: Findings) -> None:

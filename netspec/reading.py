@@ -13,7 +13,7 @@ from netspec.parameters import LayerValue
 from netspec.placing import Placer
 from netspec.scope import Result, Scope, nearest_inputs, several_tensors, the_one
 from netspec.source import Span
-from netspec.yaml_reader import Mapping, Node, Sequence
+from netspec.yaml_reader import Mapping, Node, Scalar, Sequence
 
 
 class Reader(Placer):
@@ -22,6 +22,7 @@ class Reader(Placer):
     def __init__(self, document: Document, network: Network, findings: Findings) -> None:
         super().__init__(network, findings)
         self.document = document
+        self.looked_at: set[int] = set()  # layers as written, of which it is known whether all has an effect
 
     def operation(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         cls = find_op(form.kind)
@@ -32,7 +33,22 @@ class Reader(Placer):
             self.report(wrong, scope)
         if wrong is not None or op is None:
             return Result(None)
-        return self.place(op, path, form.where, scope, reads, form)
+        placed = self.place(op, path, form.where, scope, reads, form)
+        if form.arguments and id(form) not in self.looked_at and (placed.node or placed.several):
+            self.looked_at.add(id(form))
+            self.warn_without_effect(op, form, [read.node for read in reads if read.node is not None])
+        return placed
+
+    def warn_without_effect(self, op: Op, form: LayerForm, nodes: list[str]) -> None:
+        """Warns of arguments that are written out and change nothing."""
+        types = [self.network.layer(node)["output"] for node in nodes]
+        for name, why in op.without_effect(*types):
+            entry = form.arguments.get(name)
+            if entry is None or (isinstance(entry.value, Scalar) and isinstance(entry.value.value, str)):
+                continue  # an expression may well have another value elsewhere
+            message = f"`{name}` has no effect: {why}"
+            help = "leave it out"
+            self.findings.add(Diagnostic("no-effect", message, entry.key.span, severity="warning", help=help))
 
     def op_class(self, form: LayerForm, scope: Scope) -> type[Op] | None:
         """The op that a layer is, also where an argument says so; None for a container or a block."""
@@ -75,3 +91,17 @@ class Reader(Placer):
         name = next((name for name, known in scope.names.items() if known is found), "")
         self.report(several_tensors(name if is_name(name) else "", found, where), scope)
         return Result(None)
+
+    def enter(self, inner: Scope, names: tuple[str, ...], reads: list[Result], form: LayerForm, scope: Scope) -> None:
+        """Gives a container what it reads: one tensor, `in`, or several by their names."""
+        if names:
+            inner.inputs = names
+            inner.names = dict(zip(names, reads, strict=True))
+            inner.variables = {name: self.shaped(read) for name, read in inner.names.items()} | inner.variables
+            return
+        inner.input = reads[0] if reads else None
+        if len(reads) > 1:
+            message = f"a container reads one tensor, {len(reads)} are given"
+            help = "name them, `from: {a: …, b: …}`, or bring them together first, with `concat` or `add`"
+            self.report(Diagnostic("wrong-input-count", message, form.modifiers["from"].value.span, help=help), scope)
+            inner.input = Result(None)

@@ -126,6 +126,10 @@ class Op(BaseModel):
         """What a unit sees of its input; None where it sees one unit at its own place."""
         return None
 
+    def without_effect(self, *inputs: TensorType) -> Iterator[tuple[str, str]]:
+        """Arguments whose value changes nothing here, each with the reason. Only those that are given are told of."""
+        return iter(())
+
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         """The op's arithmetic, worked out as one would by hand. Sizes are numbers where they are known."""
         return iter(())

@@ -51,6 +51,11 @@ class Conv(Op):
             weights["bias"] = Weight((self.channels,))
         return weights
 
+    def without_effect(self, *inputs: TensorType) -> Iterator[tuple[str, str]]:
+        shape = self.geometry(inputs[0])
+        if set(shape.kernel) == {1} and set(shape.dilation) != {1}:
+            yield "dilation", "a kernel of one unit has nothing to spread"
+
     def macs(self, inputs: tuple[TensorType, ...], output: TensorType) -> Dim:
         weight = self.weights(*inputs)["weight"]
         return weight.size * dims.product(output.spatial)

@@ -60,6 +60,10 @@ class AvgPool(Pooling):
 
     count_padding: bool = True
 
+    def without_effect(self, *inputs: TensorType) -> Iterator[tuple[str, str]]:
+        if not self.count_padding and not any(any(sides or ()) for sides in self.geometry(inputs[0]).padding):
+            yield "count_padding", "there is no padding to count"
+
 
 class LpPool(Pooling):
     """The p-norm of each window, (Σ|x|ᵖ)^(1/p). In and out as `Pooling`; padding counts as zeros.

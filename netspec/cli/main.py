@@ -13,13 +13,14 @@ import click
 GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
-ORDER = ("validate", "summary", "explain", "list", "schema", "train", "data", "export", "predict", "serve")
+ORDER = ("validate", "summary", "explain", "list", "fmt", "schema", "train", "data", "export", "predict", "serve")
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
     "validate": "Check specs and tell every mistake.",
     "summary": "Layers with shapes, parameters, MACs and receptive fields.",
     "explain": "Work one layer out by hand.",
     "list": "The specs of the zoo.",
+    "fmt": "Lay spec files out in one way.",
     "schema": "Write the language as a JSON Schema, for editors.",
     "train": "Train a spec on its data.",
     "data": "Write the images that a spec is trained on into folders.",

@@ -19,7 +19,7 @@ STANDARD_INPUT = "-"
 
 
 @click.command(epilog="Example: netspec fmt my-net.yaml blocks/*.yaml --check")
-@click.argument("files", nargs=-1, required=True, metavar="FILES…")
+@click.argument("files", nargs=-1, required=True, type=click.Path(allow_dash=True), metavar="FILES…")
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; exit with 1 where a file would change.")
 @click.option("--diff", "show_diff", is_flag=True, help="Write nothing; show what would change.")
 def command(files: tuple[str, ...], only_check: bool, show_diff: bool) -> None:

@@ -9,11 +9,25 @@ from importlib.metadata import EntryPoint, entry_points
 from io import TextIOWrapper
 
 import click
+from click.shell_completion import CompletionItem
 
 GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
-ORDER = ("validate", "summary", "explain", "list", "fmt", "schema", "train", "data", "export", "predict", "serve")
+ORDER = (
+    "validate",
+    "summary",
+    "explain",
+    "list",
+    "fmt",
+    "schema",
+    "train",
+    "data",
+    "export",
+    "predict",
+    "serve",
+    "completion",
+)
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
     "validate": "Check specs and tell every mistake.",
@@ -27,6 +41,7 @@ SUMMARIES = {
     "export": "Write a spec or a trained run as an ONNX file.",
     "predict": "Run a model on images or arrays.",
     "serve": "Serve a model over the Open Inference Protocol.",
+    "completion": "Print a script for completion in bash, zsh or fish.",
 }
 
 
@@ -39,7 +54,16 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+        if entry and ctx.resilient_parsing:
+            from netspec.cli.outline import outline  # completing imports no command
+
+            return outline(entry)
         return load_command(entry) if entry else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        own = click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=SUMMARIES.get(name)) for name in names] + own
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)]

@@ -15,6 +15,7 @@ GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
 ORDER = (
+    "init",
     "validate",
     "summary",
     "explain",
@@ -30,6 +31,7 @@ ORDER = (
 )
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
+    "init": "Write a spec to start from.",
     "validate": "Check specs and tell every mistake.",
     "summary": "Layers with shapes, parameters, MACs and receptive fields.",
     "explain": "Work one layer out by hand.",

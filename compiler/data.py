@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +20,14 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from compiler.errors import CompilerError
-from compiler.onnx_graph import image_preprocessing, is_image
+from compiler.onnx_graph import image_preprocessing
+from compiler.targets import check_labels, class_count, classifies, fit
 from netspec.network import Network
 from netspec.recipe import Choice, Digits, Folder, Npz
+from netspec.recipe_checks import is_image
 
 Array = NDArray[Any]
+ARRAYS = ("x", "y", "x_test", "y_test")
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 # Decoded images are kept up to this many bytes; beyond it they are decoded anew in every epoch.
 CACHE_BYTES = 2 * 1024**3
@@ -76,9 +81,16 @@ def load_data(network: Network, choice: Choice, base: Path) -> Data:
     if isinstance(choice, Digits):
         return _digits(network, choice)
     if isinstance(choice, Folder):
-        return _folder(network, choice, base / Path(choice.path).expanduser())
+        return _folder(network, choice, _located(base, choice.path))
     assert isinstance(choice, Npz)
-    return _npz(network, choice, base / Path(choice.path).expanduser())
+    return _npz(network, choice, _located(base, choice.path))
+
+
+def _located(base: Path, path: str) -> Path:
+    try:
+        return base / Path(path).expanduser()
+    except RuntimeError:  # `~name/…`
+        raise CompilerError(f"`{path}` is in the folder of a user who is not known here") from None
 
 
 def digit_images() -> tuple[Array, Array]:
@@ -135,6 +147,8 @@ class _ImageReader:
 
 def _digits(network: Network, choice: Digits) -> Data:
     reader = _ImageReader(network, "digits")
+    labels = tuple(str(digit) for digit in range(10))
+    check_labels(network, labels)
     images, classes = digit_images()
     pixels = torch.from_numpy(np.stack([reader.resized(Image.fromarray(image)) for image in images]))
     targets = torch.from_numpy(classes)
@@ -145,15 +159,16 @@ def _digits(network: Network, choice: Digits) -> Data:
         return Split(targets[torch.from_numpy(indices)], names, lambda chosen: reader.normalised(own[chosen]))
 
     train, test = digit_split(choice.test)
-    return Data(split(train), split(test), tuple(str(digit) for digit in range(10)))
+    return Data(split(train), split(test), labels)
 
 
 def _folder(network: Network, choice: Folder, path: Path) -> Data:
     if not path.is_dir():
-        raise CompilerError(f"there is no folder `{path}`", "`folder:` is taken relative to the spec's own folder")
+        raise CompilerError(f"there is no folder `{path}`", "`folder:` is taken relative to the file that says it")
     reader = _ImageReader(network, "folders of images")
     parted = (path / "train").is_dir() and (path / "test").is_dir()
     labels, files, classes = _class_files(path / "train" if parted else path)
+    check_labels(network, labels)
     if parted:
         test_labels, test_files, test_classes = _class_files(path / "test")
         strange = sorted(set(test_labels) - set(labels))
@@ -162,18 +177,26 @@ def _folder(network: Network, choice: Folder, path: Path) -> Data:
         order = np.array([labels.index(label) for label in test_labels])
         test_classes = order[test_classes]
     else:
-        indices = np.arange(len(files))
-        train, test = _held_out(indices, classes, choice.test, path)
+        train, test = _held_out(classes, choice.test, path, labels)
         test_files, test_classes = [files[i] for i in test], classes[test]
         files, classes = [files[i] for i in train], classes[train]
     return Data(_image_split(reader, files, classes), _image_split(reader, test_files, test_classes), tuple(labels))
 
 
-def _held_out(indices: Array, classes: Array, share: float, where: Path) -> tuple[Array, Array]:
-    try:
-        train, test = train_test_split(indices, test_size=share, random_state=SPLIT_SEED, stratify=classes)
-    except ValueError as error:
-        raise CompilerError(f"`{where}` can't be split into training and held-out samples: {error}") from None
+def _held_out(classes: Array, share: float, where: Path, labels: Sequence[str]) -> tuple[Array, Array]:
+    """Indices of the training and the held-out samples; every class has its share in both."""
+    counts = np.bincount(classes)
+    present, held = np.count_nonzero(counts), math.ceil(share * len(classes))
+    single = np.flatnonzero(counts == 1)
+    if len(single):
+        whose = f" of the class `{labels[single[0]]}`" if labels else ""
+        message = f"`{where}` has one sample{whose}, which can't be both trained on and held out"
+        raise CompilerError(message, "add samples, or give held-out ones apart")
+    if min(held, len(classes) - held) < present:
+        message = f"`test: {share:g}` holds {held} of {len(classes)} samples in `{where}` out"
+        raise CompilerError(message, f"each part needs one of each class, {present} at least: give another `test`")
+    indices = np.arange(len(classes))
+    train, test = train_test_split(indices, test_size=share, random_state=SPLIT_SEED, stratify=classes)
     return np.sort(train), np.sort(test)
 
 
@@ -205,8 +228,11 @@ def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> Spl
         try:
             with Image.open(files[index]) as image:
                 pixels = reader.resized(ImageOps.exif_transpose(image))
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-            raise CompilerError(f"`{files[index]}` is no image that can be read: {error}") from None
+        except Image.DecompressionBombError:
+            raise CompilerError(f"`{files[index]}` has more pixels than an image may have") from None
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            reason = getattr(error, "strerror", None) or "it is damaged, or something else"
+            raise CompilerError(f"`{files[index]}` can't be read as an image: {reason}") from None
         if keep:
             cache[index] = pixels
         return pixels
@@ -222,34 +248,55 @@ def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> Spl
 
 def _npz(network: Network, choice: Npz, path: Path) -> Data:
     arrays = _read_npz(path)
-    for name in ("x", "y"):
-        if name not in arrays:
-            raise CompilerError(f"`{path}` has no array `{name}`", f"it has {', '.join(arrays) or 'none'}")
-    x, y = _checked(network, arrays, "x", "y", path)
-    if "x_test" in arrays and "y_test" in arrays:
-        x_test, y_test = _checked(network, arrays, "x_test", "y_test", path)
-    else:
-        classes = y if y.dtype == np.int64 else np.zeros(len(y), dtype=np.int64)
-        train, test = _held_out(np.arange(len(x)), classes, choice.test, path)
-        x, y, x_test, y_test = x[train], y[train], x[test], y[test]
-    labels: tuple[str, ...] = ()
-    if y.dtype == np.int64 and y.ndim == 1:
-        labels = tuple(str(index) for index in range(int(max(y.max(), y_test.max())) + 1))
-    return Data(_array_split(x, y), _array_split(x_test, y_test), labels)
+    parted = "x_test" in arrays
+    pairs = {"x": "y", "x_test": "y_test"} if parted else {"x": "y"}
+    for x_name, y_name in pairs.items():
+        _check_samples(network, arrays, x_name, y_name, path)
+    targets = fit(network, {y_name: arrays[y_name] for y_name in pairs.values()})
+    labels = tuple(str(number) for number in range(class_count(network))) if classifies(network) else ()
+    x, y = arrays["x"].astype(np.float32), targets["y"]
+    if parted:
+        return Data(_array_split(x, y), _array_split(arrays["x_test"].astype(np.float32), targets["y_test"]), labels)
+    classes = y if labels else np.zeros(len(y), dtype=np.int64)
+    train, test = _held_out(classes, choice.test, path, labels)
+    return Data(_array_split(x[train], y[train]), _array_split(x[test], y[test]), labels)
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
+    """The arrays `x` and `y`, and `x_test` and `y_test` where there are such."""
+    if not path.exists():
+        raise CompilerError(f"there is no file `{path}`", "`npz:` is taken relative to the file that says it")
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise CompilerError(f"`{path}` holds one array without a name", "save it with np.savez(path, x=…, y=…)")
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
+            _check_names(file.files, path)
+            return {name: _member(file, name, path) for name in ARRAYS if name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged, or something else"
         raise CompilerError(f"`{path}` can't be read as a NumPy .npz file: {reason}") from None
 
 
-def _checked(network: Network, arrays: dict[str, Array], x_name: str, y_name: str, path: Path) -> tuple[Array, Array]:
+def _check_names(names: Sequence[str], path: Path) -> None:
+    for name, other in (("x", "y"), ("y", "x"), ("x_test", "y_test"), ("y_test", "x_test")):
+        needed = name in ("x", "y") or other in names
+        if needed and name not in names:
+            raise CompilerError(f"`{path}` has no array `{name}`", f"it has {', '.join(names) or 'none'}")
+
+
+def _member(file: np.lib.npyio.NpzFile, name: str, path: Path) -> Array:
+    try:
+        array: Array = file[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        help = "save an array of numbers: of samples of one size"
+        raise CompilerError(f"`{name}` in `{path}` holds Python objects, which are never loaded", help) from None
+    return array
+
+
+def _check_samples(network: Network, arrays: dict[str, Array], x_name: str, y_name: str, path: Path) -> None:
+    """Refuses arrays that are no samples with targets: other shapes than the input's, no numbers, NaN."""
     x, y = arrays[x_name], arrays[y_name]
     wanted = network.concrete(network.layer(network.inputs[0])["output"].shape)
     fits = x.ndim == len(wanted) and all(
@@ -260,8 +307,9 @@ def _checked(network: Network, arrays: dict[str, Array], x_name: str, y_name: st
         raise CompilerError(
             f"`{x_name}` in `{path}` is {shown}; the network reads {' × '.join(str(size) for size in wanted)}"
         )
-    if len(x) != len(y) or not len(x):
-        raise CompilerError(f"`{path}` has {len(x)} samples in `{x_name}` and {len(y)} in `{y_name}`")
+    if y.ndim == 0 or len(x) != len(y) or not len(x):
+        found = len(y) if y.ndim else 1
+        raise CompilerError(f"`{path}` has {len(x)} samples in `{x_name}` and {found} in `{y_name}`")
     for name, array in ((x_name, x), (y_name, y)):
         if array.dtype.kind not in "biuf":
             raise CompilerError(f"`{name}` in `{path}` holds {array.dtype}, not numbers")
@@ -272,7 +320,6 @@ def _checked(network: Network, arrays: dict[str, Array], x_name: str, y_name: st
                 f"`{name}` in `{path}` holds {np.count_nonzero(~finite):,} values that are NaN or infinite",
                 f"the first is {name}[{where}]; remove these samples or fill them in",
             )
-    return x.astype(np.float32), y.astype(np.float32 if y.dtype.kind == "f" else np.int64)
 
 
 def _array_split(x: Array, y: Array) -> Split:

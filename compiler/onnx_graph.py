@@ -17,6 +17,7 @@ from netspec import __version__
 from netspec.extension import written_out
 from netspec.network import Network
 from netspec.ops.base import Part
+from netspec.recipe_checks import is_image
 from netspec.tensor import TensorType
 
 # What ONNX Runtime 1.18 and everything since accepts; the onnx package's own newer defaults are refused by runtimes.
@@ -158,22 +159,15 @@ def add_metadata(model: onnx.ModelProto, network: Network, labels: Iterable[str]
     names = list(deploy.labels) if deploy and deploy.labels else list(labels)
     if names:
         entries["netspec.labels"] = json.dumps(names, ensure_ascii=False)
-    if deploy and deploy.preprocess:
-        entries["netspec.preprocess"] = json.dumps(
-            {name: image_preprocessing(network, name) for name in network.inputs if is_image(network, name)}
-        )
+    images = [name for name in network.inputs if is_image(network, name)]
+    if images and ((deploy and deploy.preprocess) or (train and train.data.images)):
+        entries["netspec.preprocess"] = json.dumps({name: image_preprocessing(network, name) for name in images})
     postprocess = deploy.postprocess if deploy and deploy.postprocess else None
     if postprocess is None and train is not None and train.loss.kind == "cross_entropy":
         postprocess = "softmax"  # the loss takes logits, so logits are what the network gives
     if postprocess:
         entries["netspec.postprocess"] = json.dumps(dict.fromkeys(network.outputs, postprocess))
     helper.set_model_props(model, entries)
-
-
-def is_image(network: Network, name: str) -> bool:
-    """Whether an input is N × 1 or 3 × H × W."""
-    shape = network.layer(name)["output"].shape
-    return len(shape) == 4 and shape[1] in (1, 3)
 
 
 def image_preprocessing(network: Network, name: str) -> dict[str, Any]:
@@ -184,10 +178,7 @@ def image_preprocessing(network: Network, name: str) -> dict[str, Any]:
     assert isinstance(channels, int)
 
     def spread(value: float | tuple[float, ...]) -> list[float]:
-        values = [float(item) for item in value] if isinstance(value, tuple) else [float(value)] * channels
-        if len(values) != channels:
-            raise CompilerError(f"`preprocess` gives {len(values)} numbers for the {channels} channels of `{name}`")
-        return values
+        return [float(item) for item in value] if isinstance(value, tuple) else [float(value)] * channels
 
     return {
         "channels": channels,

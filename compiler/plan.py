@@ -37,6 +37,7 @@ class Plan:
 
     Attributes:
         path: its own; "" for the whole network.
+        use: the path of the use that it is made of, to which the values belong.
         reads: the values that its forward pass takes.
         gives: the values that it returns.
         steps: its calls in order; a module that is no child of it belongs to another container.
@@ -44,6 +45,7 @@ class Plan:
     """
 
     path: str
+    use: str = ""
     reads: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
@@ -72,9 +74,8 @@ def plans_of(network: Network) -> dict[str, Plan]:
     for use in uses.values():
         if use.module in plans:
             continue  # made of an earlier use
-        plan = Plan(use.path, tuple(use.reads), tuple(use.path + name for name in gives[use.module]))
+        plan = Plan(use.module, use.path, tuple(use.reads), tuple(use.path + name for name in gives[use.module]))
         plans[use.module] = plan
-        plan.path = use.module
         for member in use.members:
             inner = uses.get(member)
             if inner is None:

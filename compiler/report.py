@@ -40,11 +40,9 @@ def write_report(path: Path, network: Network, run: Run) -> None:
         "",
         "![training curves](curves.png)",
     ]
-    if run.classifies and run.data.labels:
-        predicted = predictions(run, split).argmax(1)
-        classes = max(len(run.data.labels), int(predicted.max()) + 1)
-        labels = (*run.data.labels, *(str(index) for index in range(len(run.data.labels), classes)))
-        matrix = confusion_matrix(predicted, split.targets, classes)
+    if run.classifies:
+        predicted, labels = predictions(run, split).argmax(1), run.data.labels
+        matrix = confusion_matrix(predicted, split.targets, len(labels))
         draw_confusion(matrix, labels, path / "confusion.png")
         wrong = [i for i in range(len(split)) if int(predicted[i]) != int(split.targets[i])]
         lines += ["", "![confusion matrix of the last weights](confusion.png)", ""]

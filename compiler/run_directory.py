@@ -62,12 +62,14 @@ def read_facts(path: Path) -> dict[str, Any]:
     Raises:
         CompilerError: it is missing or damaged.
     """
+    file = path / "run.json"
     try:
-        facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        if not isinstance(facts, dict) or not isinstance(facts.get("settings"), list):
-            raise ValueError("no settings in it")
+        facts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CompilerError(f"`{path / 'run.json'}` can't be read: {error}") from None
+        reason = getattr(error, "strerror", None) or "it is damaged"
+        raise CompilerError(f"`{file}` can't be read: {reason}") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("settings"), list):
+        raise CompilerError(f"`{file}` does not say with what settings the run was started")
     return facts
 
 
@@ -99,8 +101,9 @@ def save_checkpoint(path: Path, run: Run) -> None:
     with whole_file(path / CHECKPOINT) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # the archive writer's own words for a full disk
-            raise OSError(str(error).splitlines()[0]) from None
+        except RuntimeError as error:  # the archive writer's own; what the system said stands behind it
+            cause = error.__context__
+            raise (cause if isinstance(cause, OSError) else OSError("the disk may be full")) from None
 
 
 def restore(path: Path, run: Run) -> bool:
@@ -112,8 +115,13 @@ def restore(path: Path, run: Run) -> bool:
     file = path / CHECKPOINT
     if not file.is_file():
         return False
+    help = "start anew with `--overwrite`, or with another `--out`"
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = f"can't be read: {error.strerror}" if isinstance(error, OSError) and error.strerror else "is damaged"
+        raise CompilerError(f"`{file}` {reason}", help) from None
+    try:
         run.module.load_state_dict(content["module"])
         run.optimizer.load_state_dict(content["optimizer"])
         run.scaler.load_state_dict(content["scaler"])
@@ -123,10 +131,8 @@ def restore(path: Path, run: Run) -> bool:
         torch.set_rng_state(content["rng"])
         if run.device.type == "cuda" and content["cuda_rng"]:
             torch.cuda.set_rng_state_all(content["cuda_rng"])
-    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        help = "start anew with `--overwrite`, or with another `--out`"
-        raise CompilerError(f"`{file}` is damaged, or of another network: {reason}", help) from None
+    except (RuntimeError, ValueError, KeyError, TypeError):
+        raise CompilerError(f"`{file}` is not a checkpoint of this network and recipe", help) from None
     return True
 
 

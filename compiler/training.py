@@ -70,13 +70,18 @@ class State:
 
 @dataclass(slots=True)
 class Run:
-    """A run in progress: what a step changes, and what it needs."""
+    """A run in progress: what a step changes, and what it needs.
+
+    Attributes:
+        auxiliary: what the loss of each output after the first counts; the first is the one that is judged.
+    """
 
     module: nn.Module
     data: Data
     recipe: Train
     device: torch.device
     amp: Amp | None = None
+    auxiliary: tuple[float, ...] = ()
     state: State = field(default_factory=State)
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
@@ -150,13 +155,16 @@ def _take_step(run: Run, loss_function: nn.Module, indices: Tensor) -> None:
     inputs = run.data.train.read(indices).to(run.device)
     targets = run.data.train.targets[indices].to(run.device)
     with autocast(run):
-        outputs = run.module(inputs)
+        given = run.module(inputs)
+        outputs, *others = given if isinstance(given, tuple) else (given,)
         loss = loss_function(outputs, targets)
+        for weight, other in zip(run.auxiliary, others, strict=True):
+            loss = loss + weight * loss_function(other, targets)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise CompilerError(
             f"the loss is {value} in epoch {state.epoch + 1}, step {state.step + 1}",
-            "lower the learning rate (`--set train.optimizer.…`), or add a warm-up",
+            "lower the learning rate (`--set train.optimizer.lr=…`), or add a warm-up",
         )
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(loss).backward()
@@ -206,12 +214,14 @@ def autocast(run: Run) -> AbstractContextManager[Any]:
 
 
 def predictions(run: Run, split: Split) -> Tensor:
-    """The network's outputs for a split, on the CPU, in evaluation mode."""
+    """The network's first output for a split, on the CPU, in evaluation mode."""
     run.module.eval()
     outputs = []
     with torch.inference_mode(), autocast(run):
         for indices in torch.split(torch.arange(len(split)), max(run.recipe.numbers.batch_size, 256)):
-            outputs.append(run.module(split.read(indices).to(run.device)).float().cpu())
+            given = run.module(split.read(indices).to(run.device))
+            judged = given[0] if isinstance(given, tuple) else given
+            outputs.append(judged.float().cpu())
     return torch.cat(outputs)
 
 
@@ -262,31 +272,3 @@ def make_optimizer(choice: Choice, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, choice.lr, weight_decay=choice.weight_decay)
     assert isinstance(choice, AdamW)
     return torch.optim.AdamW(parameters, choice.lr, weight_decay=choice.weight_decay)
-
-
-def check_fit(run: Run, outputs: tuple[int | str, ...]) -> None:
-    """Whether the data's targets are what the loss can compare with the network's output.
-
-    Args:
-        outputs: the shape of the network's output, batch first.
-
-    Raises:
-        CompilerError: they are not; with both shapes.
-    """
-    targets = run.data.train.targets
-    shown = " × ".join(str(size) for size in outputs)
-    if run.classifies:
-        if targets.dtype != torch.int64:
-            raise CompilerError("cross_entropy needs class numbers, and `y` holds fractions", "use `loss: mse`")
-        top = int(max(int(targets.max()), int(run.data.test.targets.max())))
-        least = int(min(int(targets.min()), int(run.data.test.targets.min())))
-        if len(outputs) != 2 or not isinstance(outputs[1], int) or not 0 <= least <= top < outputs[1]:
-            raise CompilerError(
-                f"the data has classes {least} to {top}, the network gives {shown}",
-                f"give the last layer {top + 1} features: `--set classes={top + 1}`, if the spec has that argument",
-            )
-    elif tuple(targets.shape[1:]) != outputs[1:]:
-        found = " × ".join(["N", *(str(size) for size in targets.shape[1:])])
-        raise CompilerError(
-            f"the targets are {found}, the network gives {shown}", "they have to be alike for this loss"
-        )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from compiler.errors import CompilerError
 from compiler.files import whole_file
+from netspec.network import Network
 
 MAX_LISTED = 8
 
@@ -28,8 +31,11 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     with whole_file(path) as temporary:
         try:
             save_file(kept, temporary, dict(metadata or {}))
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        except SafetensorError as error:  # it tells the system's error in its own words, with the number at the end
+            found = re.search(r"os error (\d+)", str(error))
+            raise (
+                OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError("the disk may be full")
+            ) from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -45,13 +51,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         with warnings.catch_warnings(action="ignore"):  # of odd pickles: what can't be used is refused below
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise CompilerError(f"`{path}` is not a safetensors file, or is damaged: {error}") from None
+    except SafetensorError:
+        raise CompilerError(f"`{path}` is not a safetensors file, or is damaged") from None
     except pickle.UnpicklingError:
         help = "only tensors are read from checkpoints, so that a file can't run code; save the model's state_dict()"
         raise CompilerError(f"`{path}` holds more than tensors, or is no PyTorch checkpoint", help) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = getattr(error, "strerror", None) or "it is damaged, or something else"
         raise CompilerError(f"`{path}` can't be read as a PyTorch checkpoint: {reason}") from None
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
@@ -60,21 +66,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fills a module from a file.
+def fitting_weights(network: Network, path: Path) -> dict[str, Tensor]:
+    """The state-dict in a file, which is one of this network.
 
     Raises:
-        CompilerError: the file can't be read, or its keys or shapes are not the module's; what differs is listed.
+        CompilerError: the file can't be read, or its keys or shapes are not the network's; what differs is listed.
     """
     found = read_weights(path)
-    wanted = module.state_dict()
-    # Counters of seen batches are often left out of checkpoints; they matter to no result.
-    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    wanted = {key: weight.shape for key, weight in network.state_dict()}
+    for key, shape in wanted.items():
+        # Counters of seen batches are often left out of checkpoints; they matter to no result.
+        if key not in found and key.endswith("num_batches_tracked"):
+            found[key] = torch.zeros(shape, dtype=torch.int64)
+    missing = [key for key in wanted if key not in found]
     unexpected = [key for key in found if key not in wanted]
     misshapen = [
-        f"{key}: {_shape(found[key])} in the file, {_shape(wanted[key])} in the spec"
-        for key in wanted
-        if key in found and found[key].shape != wanted[key].shape
+        f"{key}: {_shape(found[key].shape)} in the file, {_shape(shape)} in the spec"
+        for key, shape in wanted.items()
+        if key in found and tuple(found[key].shape) != shape
     ]
     if missing or unexpected or misshapen:
         lines = [f"`{path}` holds the weights of another network"]
@@ -88,8 +97,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
                 lines.append(f"  {title} ({len(keys)}):")
                 lines += [f"    {key}" for key in [*keys[:MAX_LISTED], *more]]
         raise CompilerError("\n".join(lines), "give the weights that belong to this spec and these arguments")
-    module.load_state_dict(found, strict=False)
+    return found
 
 
-def _shape(tensor: Tensor) -> str:
-    return " × ".join(str(size) for size in tensor.shape) or "one number"
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(str(size) for size in shape) or "one number"

@@ -39,14 +39,14 @@ def parse_sizes(settings: Iterable[str]) -> AskedSizes:
     return asked
 
 
-def ask(network: Network, asked: AskedSizes) -> None:
+def ask(network: Network, settings: Iterable[str]) -> None:
     """Sets the network's `sizes` to what is asked for.
 
     Raises:
-        SpecError: there is no such input, or a shape isn't one that it takes.
+        SpecError: a setting is no shape, there is no such input, or the shape isn't one that it takes.
     """
     sizes: dict[str, int] = {}
-    for given, (shape, span) in asked.items():
+    for given, (shape, span) in parse_sizes(settings).items():
         name = given or network.inputs[0]
         if name not in network.inputs or (not given and len(network.inputs) > 1):
             known = ", ".join(f"`{known}`" for known in network.inputs)

@@ -14,7 +14,6 @@ from netspec.document import Document
 from netspec.network import Layer, Network, nominal
 from netspec.ops.base import Op, Part
 from netspec.parameters import LayerValue, Parameter
-from netspec.requirements import requirements
 from netspec.source import Span
 from netspec.tensor import ShapeError, TensorType
 from netspec.uses import reached
@@ -45,6 +44,8 @@ def check_at_sizes(network: Network, findings: Findings) -> None:
             outputs[path] = known[op, types]
             outputs |= {f"{path}.{name}": tensor for name, tensor in op.parts(*types).items()}
         except ShapeError as error:
+            from netspec.requirements import requirements  # only where there is something to mend
+
             found = operand_diagnostic(network, error, layer["span"], path, inputs, at)
             needs = tuple(f"what the network needs: {need}" for need in requirements(network))
             findings.add(replace(found, notes=found.notes + needs).located(layer["expansion"]))

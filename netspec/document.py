@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
@@ -84,6 +84,7 @@ class _InputModel(BaseModel):
 
     shape: tuple[Annotated[int, Argument(ge=1, le=2**31 - 1)] | str, ...]
     sizes: dict[str, Annotated[int, Argument(ge=1, le=2**31 - 1)]] = {}
+    dtype: Literal["float32", "int64", "int32", "uint8", "bool"] = "float32"
     help: ClassVar[str] = "write `image: {shape: [N, 3, H, W], sizes: {H: 224, W: 224}}`"
 
 
@@ -219,7 +220,7 @@ def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any
             span = sizes_entry.value.entries[size].key.span
             message = f"`{size}` is the batch dimension of `{name}`, which is always free"
             findings.add(Diagnostic("fixed-batch", message, span, help=f"leave `{size}` out of `sizes`"))
-    return Input(name, TensorType(tuple(shape)), sizes, entry.key.span)
+    return Input(name, TensorType(tuple(shape), declared.dtype), sizes, entry.key.span)
 
 
 def _read_blocks(entry: Entry | None, findings: Findings) -> dict[str, Block]:

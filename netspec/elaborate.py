@@ -316,6 +316,7 @@ class _Elaborator(Reader):
                 return Result(None)
             self.conditions[id(entry)] = (entry, condition or self.conditions.get(id(entry), (entry, False))[1])
             if not condition:
+                self.network.left_out[path] = self.reason(entry.value, scope)
                 return self.left_out(form, scope, entry, reads)
         if form.kind in CONTAINERS:
             return self.container(form, scope, path, reads)

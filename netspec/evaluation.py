@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from netspec.binding import NotKnown, Refused, evaluate, value_of
 from netspec.diagnostics import Diagnostic, Findings
 from netspec.expressions import Shaped
-from netspec.network import Network
+from netspec.network import LeftOut, Network
 from netspec.scope import Result, Scope, resolve
 from netspec.source import Span
 from netspec.yaml_reader import Node, Scalar
 
 T = TypeVar("T")
+
+_READ = re.compile(r"[A-Za-z_]\w*(?:\.\w+)?")
 
 SIZES = ("channels", "height", "width")
 
@@ -44,6 +47,15 @@ class Evaluator:
         shape = self.network.layer(source.node)["output"].shape
         sizes = {name: size for name, size in zip(SIZES, shape[1:], strict=False) if isinstance(size, int)}
         return Shaped({**sizes, "rank": len(shape)})
+
+    def reason(self, condition: Node, scope: Scope) -> LeftOut:
+        """Why a layer is left out whose condition is false."""
+        text = condition.text if isinstance(condition, Scalar) else ""
+        known = dict(self.variables(scope))
+        for name in [name for name, value in known.items() if isinstance(value, Shaped)]:
+            known |= {f"{name}.{size}": value for size, value in known.pop(name).attributes.items()}
+        words = dict.fromkeys(_READ.findall(text))
+        return LeftOut(text, condition.span, {word: known[word] for word in words if word in known})
 
     def number(self, node: Node, scope: Scope) -> Any:
         """The value of a modifier; None after a mistake."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from netspec.dims import Dim, evaluate
 from netspec.network import Network, nominal
 from netspec.ops.base import Line
-from netspec.tensor import write_shape
+from netspec.tensor import Field, write_shape
 
 
 def explain_layer(network: Network, path: str) -> list[Line]:
@@ -71,9 +72,19 @@ def _receptive_field(network: Network, path: str) -> Iterator[Line]:
         yield Line("receptive field", "", size)
         return
     formulas = []
-    for r, k, j in zip(before.size, window.extent, before.jump, strict=True):
-        numbers = [str(evaluate(value, network.sizes)) for value in (r, k, j)]
+    for r, k, j in zip(before.extent, window.extent, before.jump, strict=True):
+        numbers = [_pixels(network, r, before), str(evaluate(k, network.sizes)), _pixels(network, j, before)]
         formulas.append(f"{numbers[0]} + ({numbers[1]} − 1)·{numbers[2]}")
+    if any(evaluate(e - s * field.parts, network.sizes) != 0 for e, s in zip(field.extent, field.size, strict=True)):
+        formulas = [f"⌈{formula}⌉" for formula in formulas]
     distinct = list(dict.fromkeys(formulas))
     shown = field.size[:1] if len(distinct) == 1 else field.size
     yield Line("receptive field", ", ".join(distinct), write_shape(shown, network.sizes))
+
+
+def _pixels(network: Network, value: Dim, field: Field) -> str:
+    """A length in parts of a pixel as people write it: `3`, `1/2`."""
+    found = evaluate(value, network.sizes)
+    if isinstance(found, int):
+        return str(Fraction(found, field.parts))
+    return str(found) if field.parts == 1 else f"({found})/{field.parts}"

@@ -6,7 +6,9 @@ the file that it was written in.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,6 +20,8 @@ from netspec.zoo import find_spec
 MAX_FILES = 32
 # What an extending spec may change key by key, if the key is there; other sections it replaces as a whole.
 MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
+DATA_PATHS = {"folder", "npz", "path"}  # keys of `train.data` whose text is a path
+ADDING = "a layer that is added below those of the base names what it reads: `from: …`"
 OPEN = ("blocks", "train", "deploy")  # of these, the ones that it may add keys to
 
 
@@ -71,7 +75,7 @@ class _Extension:
         root = self.resolve(parse(source), path.parent, (*chain, place))
         if not isinstance(root, Mapping):
             raise SpecError([Diagnostic("not-a-spec", f"`{path}` is no spec", node.span)])
-        return root, path
+        return _with_paths_from(root, path.parent, folder), path
 
     def with_blocks(self, own: Mapping, entry: Entry, folder: Path, chain: tuple[Path, ...]) -> Mapping:
         """The spec with the blocks of the files that it uses before its own."""
@@ -91,6 +95,35 @@ class _Extension:
         return Mapping(merged, own.span)
 
 
+def _with_paths_from(root: Mapping, there: Path, here: Path) -> Mapping:
+    """A spec of another folder with the paths of its training data, which are relative to that, as seen from here.
+
+    A word that names an argument is not a path; the argument's value is.
+    """
+    train, args = root.get("train"), root.get("args")
+    data = train.get("data") if isinstance(train, Mapping) else None
+    if not isinstance(train, Mapping) or not isinstance(data, Mapping):
+        return root
+    names = args.entries if isinstance(args, Mapping) else {}
+    entries = dict(data.entries)
+    for key in DATA_PATHS & entries.keys():
+        node = entries[key].value
+        if isinstance(node, Scalar) and isinstance(node.value, str) and node.text not in names:
+            path = _seen_from(here, there, node.text)
+            entries[key] = Entry(entries[key].key, Scalar(path, path, True, node.span))
+    return _with(root, "train", _with(train, "data", Mapping(entries, data.span)))
+
+
+def _seen_from(here: Path, there: Path, path: str) -> str:
+    if path.startswith("~") or Path(path).is_absolute():
+        return path
+    return os.path.relpath(there.resolve() / path, here.resolve())
+
+
+def _with(mapping: Mapping, key: str, node: Node) -> Mapping:
+    return Mapping(mapping.entries | {key: Entry(mapping.entries[key].key, node)}, mapping.span)
+
+
 def _add_blocks(blocks: dict[str, Entry], more: dict[str, Entry], where: Span | None) -> None:
     for name, entry in more.items():
         if name in blocks:
@@ -104,20 +137,40 @@ def _merge(base: Mapping, own: Mapping, where: Span) -> Mapping:
     """The base with the extending spec's keys in place of its own; the base's name and what it asserts of itself go."""
     merged = {key: entry for key, entry in base.entries.items() if key not in ("name", "expect")}
     for key, entry in own.entries.items():
-        under = merged.get(key)
-        if key not in MERGED or under is None:
-            merged[key] = entry
-        elif isinstance(under.value, Mapping) and isinstance(entry.value, Mapping):
-            merged[key] = Entry(under.key, _merge_section(key, under.value, entry.value, where))
+        under = base.get(key)
+        if key in MERGED and isinstance(under, Mapping) and isinstance(entry.value, Mapping):
+            merged[key] = Entry(entry.key, _merge_section(key, under, entry.value, where))
+        elif key in MERGED and (isinstance(under, Mapping) or isinstance(entry.value, Mapping)) and _holds(under):
+            raise SpecError([_unlike(key, under, entry.value, where)])
         else:
             merged[key] = entry
     return Mapping(merged, own.span)
 
 
+def _holds(section: Node | None) -> bool:
+    """Whether a section is there and not left empty."""
+    return section is not None and not (isinstance(section, Scalar) and section.value is None)
+
+
+def _unlike(section: str, base: Node | None, own: Node, where: Span) -> Diagnostic:
+    """A list in place of a mapping would drop all that the base has there, and so would the reverse."""
+    labels = [Label(where, "extended here")]
+    message = f"what an extending spec has under `{section}` takes the place of the base's, name by name"
+    help = f"write a mapping, as the base does: `{section}: {{name: …}}`"
+    if isinstance(own, Mapping):
+        assert base is not None
+        labels.append(Label(base.span, "the base has no names here"))
+        help = "name the layers in the base, or write a list here, in place of all of it"
+    elif section == "net":
+        help = "name the layers that are changed, `net: {fc: {linear: 10}}`; with other layers throughout, don't extend"
+    return Diagnostic("wrong-type", message, own.span, labels=tuple(labels), help=help)
+
+
 def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Mapping:
+    """Each key of `own` in the place of the base's, so that the order of layers stays that of the base."""
     merged = dict(base.entries)
     for key, entry in own.entries.items():
-        if key not in merged and section not in OPEN:
+        if key not in merged and section not in OPEN and not (section == "net" and _reads_by_name(entry.value)):
             what = {"args": "argument", "net": "layer", "inputs": "input"}[section]
             raise SpecError(
                 [
@@ -126,17 +179,22 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
                         f"the spec that this one extends has no {what} `{key}`",
                         entry.key.span,
                         labels=(Label(where, "extended here"),),
-                        help=did_you_mean(key, merged),
+                        help=did_you_mean(key, merged) or (ADDING if section == "net" else ""),
                     )
                 ]
             )
         value = entry.value
         declared = merged[key].value if key in merged else None
         if section == "args" and isinstance(declared, Mapping) and not isinstance(value, Mapping):
-            value = Mapping({**declared.entries, "default": Entry(entry.key, value)}, value.span)
-        # The key of the base is kept with its place, so that the order of layers stays that of the base.
-        merged[key] = Entry(merged[key].key if key in merged else entry.key, value)
-    return Mapping(merged, base.span)
+            key_of_it = Scalar("default", "default", False, entry.key.span)
+            value = Mapping({**declared.entries, "default": Entry(key_of_it, value)}, value.span)
+        merged[key] = Entry(entry.key, value)
+    return Mapping(merged, own.span)
+
+
+def _reads_by_name(layer: Node) -> bool:
+    """Whether a layer says what it reads, so that it can be added below those of the base without a doubt."""
+    return isinstance(layer, Mapping) and bool({"from", "over"} & layer.entries.keys())
 
 
 def written_out(root: Node) -> str:
@@ -145,6 +203,7 @@ def written_out(root: Node) -> str:
     return text
 
 
+_RESOLVER: Any = yaml.resolver.Resolver()
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -152,10 +211,8 @@ def _yaml_node(node: Node) -> yaml.Node:
     if isinstance(node, Scalar):
         if node.quoted:
             return yaml.ScalarNode("tag:yaml.org,2002:str", node.text, style='"')
-        if node.value is None:
-            return yaml.ScalarNode("tag:yaml.org,2002:null", "null")
-        tags = {bool: "bool", int: "int", float: "float", str: "str"}
-        return yaml.ScalarNode(f"tag:yaml.org,2002:{tags[type(node.value)]}", node.text)
+        # The tag that the dumper expects of this text, so that it writes none: our reader goes by the text alone.
+        return yaml.ScalarNode(_RESOLVER.resolve(yaml.ScalarNode, node.text, (True, False)), node.text)
     if isinstance(node, Sequence):
         return yaml.SequenceNode("tag:yaml.org,2002:seq", [_yaml_node(item) for item in node.items], flow_style=True)
     pairs = [(_yaml_node(entry.key), _yaml_node(entry.value)) for entry in node.entries.values()]

@@ -131,7 +131,8 @@ def _unknown_kind(word: str, span: Span, blocks: Blocks) -> Diagnostic:
     names = [*discover(plugins=True), *blocks, *CONTAINERS, SHARE]
     help = did_you_mean(word, names)
     if not nearest(word, names):
-        help = "the ops and blocks here are " + ", ".join(f"`{name}`" for name in sorted(names))
+        known = ", ".join(f"`{name}`" for name in blocks)
+        help = "`netspec list --ops` shows the ops" + (f"; the blocks here are {known}" if known else "")
     return Diagnostic("unknown-op", f"there is no op or block called `{word}`", span, help=help)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from netspec.asked_sizes import AskedSizes, ask, parse_sizes
 from netspec.binding import Refused
 from netspec.checks import (
     check_arguments_are_used,
@@ -21,6 +22,7 @@ from netspec.document import Document, is_library, read_document
 from netspec.elaborate import Elaborated, elaborate
 from netspec.expect import check_expectations
 from netspec.extension import extend, written_out
+from netspec.model import Model
 from netspec.names import bad_name
 from netspec.network import Network
 from netspec.overrides import Override, apply_overrides, parse_overrides
@@ -64,21 +66,23 @@ class Checked:
         return self.diagnostics
 
 
-def load(spec: str | Path, *settings: str, inputs: Iterable[str] = ()) -> Network:
-    """The checked network of a spec.
+def load(spec: str | Path, *settings: str, inputs: Iterable[str] = (), **arguments: Any) -> Model:
+    """The checked network of a spec: `load("resnet50", classes=10)`.
 
     Args:
         spec: a file's path, or the name of a spec in the zoo.
-        settings: overrides as on the command line, `"classes=10"`.
+        settings: overrides as on the command line, `"classes=10"`, `"train.epochs=5"`.
         inputs: the sizes at which it is checked, `"image=1x3x200x264"`, in place of the spec's own.
+        arguments: values for the spec's arguments.
 
     Raises:
         SpecError: the spec is not valid; it carries the diagnostics.
     """
-    checked = check(spec, settings, inputs)
+    given = [f"{name}={json.dumps(value)}" for name, value in arguments.items()]
+    checked = check(spec, (*settings, *given), inputs)
     if checked.network is None:
         raise SpecError(checked.obstacles)
-    return checked.network
+    return Model.of(checked.network)
 
 
 def check(spec: str | Path, settings: Iterable[str] = (), inputs: Iterable[str] = ()) -> Checked:
@@ -95,7 +99,6 @@ def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Ite
     """Checks the text of a spec; nothing about its content raises."""
     findings = Findings()
     try:
-        asked = parse_sizes(inputs)
         written = parse(source)
         root = extend(written, Path(source.name).parent)
         arguments = apply_overrides(root, overrides)
@@ -107,14 +110,14 @@ def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Ite
         text = source.text if root is written else written_out(root)
         network = Network(document.name, document.origin, source.name, text, document.arguments)
         try:
-            _fill(document, network, asked, findings)
+            _fill(document, network, tuple(inputs), findings)
         except SpecError as error:
             return Checked(source.name, None, (*findings, *error.diagnostics), findings.omitted)
     found = tuple(findings)
     return Checked(source.name, None if findings.failed else network, found, findings.omitted, is_library(root))
 
 
-def _fill(document: Document, network: Network, asked: AskedSizes, findings: Findings) -> None:
+def _fill(document: Document, network: Network, inputs: tuple[str, ...], findings: Findings) -> None:
     elaborated = elaborate(document, network, findings)
     root = document.root
     if "train" in root.entries or "deploy" in root.entries:
@@ -126,13 +129,20 @@ def _fill(document: Document, network: Network, asked: AskedSizes, findings: Fin
     _read_outputs(document, network, elaborated, findings)
     if findings.failed:
         return  # what follows would only repeat the same mistakes in other words
-    ask(network, asked)
-    network.as_written = document.as_written and not asked
+    if inputs:
+        from netspec.asked_sizes import ask  # only where sizes are asked for
+
+        ask(network, inputs)
+    network.as_written = document.as_written and not inputs
     check_layers_exist(network, document, findings)
     check_at_sizes(network, findings)
     if findings.failed:
         return
     check_sizes_are_possible(network, findings)
+    if network.sections:
+        from netspec.recipe_checks import check_recipe
+
+        check_recipe(network, root, findings)
     names: dict[str, str] = {}
     _flatten(elaborated.scope.names, "", names)
     if network.as_written:  # what a spec asserts of itself need not hold with other arguments or sizes

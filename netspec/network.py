@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 import networkx as nx
 
@@ -63,6 +63,14 @@ class Container:
     module: str
 
 
+class LeftOut(NamedTuple):
+    """Why a layer of the spec is not there: what its `when` says, where, and the values that this reads."""
+
+    condition: str
+    span: Span
+    values: dict[str, Any]
+
+
 @dataclass(slots=True, eq=False)
 class Network:
     """A network that has passed the checks.
@@ -71,6 +79,7 @@ class Network:
         text: the spec as YAML that stands alone: what it extends and uses is written out.
         graph: nodes in an order in which every layer comes after what it reads.
         containers: every container by its path, outer before inner.
+        left_out: the layers that a `when` leaves out, by path.
         inputs: the nodes that are fed.
         outputs: the nodes that are given, by the name of the output.
         sizes: numbers for the free dimensions, for reports and for the check at one size.
@@ -87,6 +96,7 @@ class Network:
     arguments: dict[str, Any]
     graph: nx.DiGraph[str] = field(default_factory=nx.DiGraph)
     containers: dict[str, Container] = field(default_factory=dict)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)

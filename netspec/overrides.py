@@ -83,5 +83,19 @@ def _put(root: Mapping, override: Override) -> None:
             raise SpecError([Diagnostic("bad-setting", message, override.key.span)])
         place = entry.value
     name = inner[-1]
+    if len(inner) == 2 and section == "train":
+        name = _written_as(place, inner[0], name)
     key = Scalar(name, name, False, override.key.span)
     place.entries[name] = Entry(place.entries[name].key if name in place.entries else key, override.value)
+
+
+def _written_as(choice: Mapping, section: str, name: str) -> str:
+    """The key under which an argument of a choice stands: its kind's own, for `lr` of `optimizer: {adam: 1e-3}`."""
+    from netspec.recipe import CHOICES  # its many models are for specs that are trained
+
+    for kind, model in CHOICES.get(section, {}).items():
+        entry = choice.entries.get(kind)
+        if entry is not None and name == next(iter(model.model_fields), None):
+            given = not (isinstance(entry.value, Scalar) and entry.value.value is None)
+            return kind if given else name
+    return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,7 @@ from netspec.dims import Dim, TooComplex
 from netspec.evaluation import Evaluator
 from netspec.layers import LayerForm
 from netspec.network import Container, Layer, Network, is_under
-from netspec.ops.base import Op, Part, through
-from netspec.ops.convolution import Conv
-from netspec.ops.linear import Linear
-from netspec.ops.normalisation import BatchNorm
+from netspec.ops.base import Op, Part, discover, through
 from netspec.scope import Result, Scope
 from netspec.source import Span
 from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields
@@ -31,6 +28,32 @@ class _Inferred:
     weights: dict[str, Weight]
     parameters: int
     macs: Dim
+
+
+def made(kind: str) -> Callable[..., Op]:
+    """An op that the elaboration adds by itself; its family is imported only then."""
+    return discover()[kind]
+
+
+def check_element_types(op: Op, types: tuple[TensorType, ...]) -> None:
+    """Refuses a tensor of other elements than the op reads.
+
+    Raises:
+        ShapeError: with the types that it reads.
+    """
+    for tensor in types:
+        if tensor.dtype not in op.reads:
+            help = "put `{cast: float32}` before it"
+            if "int64" in op.reads and "float32" not in op.reads:
+                help = "declare the input so, `ids: {shape: [N, T], dtype: int64}`, or put `{cast: int64}` before it"
+            elif tensor.dtype in ("int64", "int32"):
+                help += "; what numbers stand for words goes through an `embedding`"
+            wanted = " or ".join(op.reads)
+            raise ShapeError(f"`{op.kind}` reads {wanted}, and is given {tensor.dtype}", help, code="element-type")
+    if op.wiring and len({tensor.dtype for tensor in types}) > 1:
+        given = " and ".join(dict.fromkeys(tensor.dtype for tensor in types))
+        help = "bring all to one type first, with `cast`"
+        raise ShapeError(f"`{op.kind}` is given {given}", help, code="element-type")
 
 
 class Placer(Evaluator):
@@ -138,6 +161,7 @@ class Placer(Evaluator):
         key = (op, types)
         found = self.inferred.get(key)
         if found is None:
+            check_element_types(op, types)
             output = op.output(*types)
             weights = op.weights(*types)
             trained = sum(weight.size for weight in weights.values() if weight.kind == "parameter")
@@ -152,12 +176,12 @@ class Placer(Evaluator):
         channels, strides = needed
         path = inner.join("shortcut")
         if rank == 2:
-            return self.place(Linear(features=channels, bias=False), path, where, inner, [source])
+            return self.place(made("linear")(features=channels, bias=False), path, where, inner, [source])
         self.place_container(path, "net", {}, where)
         stride = strides[0] if len(set(strides)) == 1 else strides
-        conv = Conv(channels=channels, kernel=1, stride=stride, bias=False)
+        conv = made("conv")(channels=channels, kernel=1, stride=stride, bias=False)
         projected = self.place(conv, f"{path}.0", where, inner, [source])
-        return self.place(BatchNorm(), f"{path}.1", where, inner, [projected])
+        return self.place(made("batchnorm")(), f"{path}.1", where, inner, [projected])
 
     # -- weights that several layers share
 

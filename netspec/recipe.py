@@ -31,25 +31,34 @@ class Choice(BaseModel):
     kind: ClassVar[str]
 
 
-class Digits(Choice):
+class Data(Choice):
+    """What a network is trained on. `images` says that it is images, which are prepared as `deploy` states."""
+
+    images: ClassVar[bool]
+
+
+class Digits(Data):
     """The 1,797 handwritten digits, 8 × 8 pixels, that scikit-learn carries. Source: Alpaydin & Kaynak 1998, UCI."""
 
     kind = "digits"
+    images = True
     test: Share = 0.25
 
 
-class Folder(Choice):
+class Folder(Data):
     """A folder with a folder of images for each class. `train/` and `test/` in it are used where they stand."""
 
     kind = "folder"
+    images = True
     path: str
     test: Share = 0.25
 
 
-class Npz(Choice):
+class Npz(Data):
     """Arrays `x` and `y` of a NumPy file; `x_test` and `y_test` are used where they stand."""
 
     kind = "npz"
+    images = False
     path: str
     test: Share = 0.25
 
@@ -132,13 +141,18 @@ CHOICES: dict[str, dict[str, type[Choice]]] = {
 
 
 class TrainNumbers(BaseModel):
-    """The plain settings of `train`."""
+    """The plain settings of `train`.
+
+    `auxiliary` weighs the loss of every output but the first, which is the one that is judged: the auxiliary
+    classifiers of Szegedy et al. 2014, section 5.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     epochs: Whole = 10
     batch_size: Whole = 32
     seed: FromZero = 0
+    auxiliary: dict[str, NonNegative] = {}
 
 
 class Train(BaseModel):
@@ -146,7 +160,7 @@ class Train(BaseModel):
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
-    data: Choice
+    data: Data
     loss: Choice = CrossEntropy()
     optimizer: Choice = AdamW(lr=1e-3)
     schedule: Choice = Constant()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd, inf, lcm
 from typing import NamedTuple
 
 from netspec import dims
@@ -31,22 +32,57 @@ class TensorType(NamedTuple):
 
 
 class Field(NamedTuple):
-    """The receptive field of a unit along each spatial axis, in input pixels, and how far the next unit's lies.
+    """The receptive field of a unit along each spatial axis, and how far the next unit's lies.
 
+    Both are counted in `parts` of an input pixel, so that they stay exact where units lie closer than pixels: after
+    upsampling by 2, neighbours are half a pixel apart.
     Source: Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks", equations 2 and 3.
     """
 
-    size: tuple[Dim, ...]
+    extent: tuple[Dim, ...]
     jump: tuple[Dim, ...]
+    parts: int = 1
+
+    @property
+    def size(self) -> tuple[Dim, ...]:
+        """The receptive field in whole pixels, along each axis."""
+        return tuple(-(-extent // self.parts) for extent in self.extent)
+
+    def reduced(self) -> Field:
+        """The same field in as few parts as will do."""
+        by = gcd(self.parts, *(_content(value) for value in (*self.extent, *self.jump)))
+        return Field(tuple(r // by for r in self.extent), tuple(j // by for j in self.jump), self.parts // by)
+
+    def in_parts(self, parts: int) -> Field:
+        """The same field with `parts`, a multiple of its own."""
+        times = parts // self.parts
+        return Field(tuple(r * times for r in self.extent), tuple(j * times for j in self.jump), parts)
 
 
 def merge_fields(fields: list[Field | None]) -> Field | None:
-    """The receptive field of a unit that reads several tensors: the largest, axis by axis."""
+    """The receptive field of a unit that reads several tensors: along each axis the largest, at the smallest jump.
+
+    A size that depends on a free dimension is a whole map's, and counts as the larger.
+    """
     known = [field for field in fields if field is not None]
-    if len(known) < 2 or len({len(field.size) for field in known}) > 1:
+    if len(known) < 2 or len({len(field.extent) for field in known}) > 1:
         return known[0] if known else None
-    largest = max(known, key=lambda field: tuple(size if isinstance(size, int) else 0 for size in field.size))
-    return Field(largest.size, known[0].jump)
+    parts = lcm(*(field.parts for field in known))
+    known = [field.in_parts(parts) for field in known]
+    extents = zip(*(field.extent for field in known), strict=True)
+    jumps = zip(*(field.jump for field in known), strict=True)
+    return Field(
+        tuple(max(axis, key=_extent) for axis in extents), tuple(min(axis, key=_extent) for axis in jumps), parts
+    ).reduced()
+
+
+def _content(dim: Dim) -> int:
+    """The greatest number that divides a dimension whatever its free names are."""
+    return dim if isinstance(dim, int) else gcd(*(coefficient for _, coefficient in dim.terms))
+
+
+def _extent(dim: Dim) -> float:
+    return dim if isinstance(dim, int) else inf
 
 
 class Weight(NamedTuple):

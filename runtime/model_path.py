@@ -15,5 +15,13 @@ def find_model(path: Path) -> Path:
         return path
     file = path / "model.onnx"
     if not file.is_file():
-        raise ModelError(f"the directory {path} holds no model.onnx", help="name the .onnx file itself")
+        raise ModelError(f"the directory {path} holds no model.onnx", help=_help(path))
     return file
+
+
+def _help(path: Path) -> str:
+    if others := sorted(path.glob("*.onnx")):
+        return f"name the file itself: {', '.join(map(str, others))}"
+    if (path / "run.json").is_file():
+        return f"it is a training run; write its model first, with `netspec export {path}`"
+    return "name the .onnx file itself"

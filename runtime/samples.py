@@ -45,7 +45,8 @@ def _feeds_of_image(path: Path, session: Session) -> Feeds:
     if contract is None:
         raise InputError(
             f"cannot prepare {path}: the model does not say how an image becomes its input '{spec.name}'",
-            help=f"give the prepared tensor as a .npy file: {spec}",
+            help="say it in the spec's `deploy.preprocess` and export again, or give the prepared tensor as a .npy "
+            f"file: {spec}",
         )
     return {spec.name: read_image(path, contract)[np.newaxis]}
 

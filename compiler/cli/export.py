@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
 from compiler.run_directory import check_run, is_run
 from compiler.verify import TOLERANCE, Comparison, agrees, compare
-from compiler.weights import load_weights
+from compiler.weights import fitting_weights
 from netspec.cli.common import load_or_exit, set_option, show_diagnostics
 from netspec.network import Network
 
@@ -28,7 +29,7 @@ from netspec.network import Network
 @set_option
 @click.option("--seed", type=int, default=0, help="Of the weights drawn where none are given. Default: 0.")
 @click.option("--verify", is_flag=True, help="Compare ONNX Runtime with PyTorch on the exported file.")
-@click.option("--tolerance", type=click.FloatRange(0), default=TOLERANCE, help=f"Of --verify. Default: {TOLERANCE:g}.")
+@click.option("--tolerance", type=click.FloatRange(0), help=f"Of --verify. Default: {TOLERANCE:g}.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @told
 def command(
@@ -38,17 +39,22 @@ def command(
     settings: tuple[str, ...],
     seed: int,
     verify: bool,
-    tolerance: float,
+    tolerance: float | None,
     form: str,
 ) -> None:
     """Write SPEC, or the network of a training RUN, as a checked ONNX file.
 
     A run is exported with its best weights, a spec with freshly drawn ones, unless --weights names others.
     """
+    if tolerance is not None and not verify:
+        raise click.UsageError("--tolerance is for --verify, which is not given")
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    if not math.isfinite(tolerance):
+        raise click.BadParameter(
+            f"{tolerance} is no number that a difference can be held against", param_hint="--tolerance"
+        )
     network, labels, output, weights = _find(source, settings, output, weights)
-    module = build(network, seed).eval()
-    if weights is not None:
-        load_weights(module, weights)
+    module = build(network, seed, fitting_weights(network, weights) if weights is not None else None).eval()
     side = export(network, module, output, labels)
     results = compare(network, module, output) if verify else []
     facts = {

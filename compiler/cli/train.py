@@ -32,12 +32,13 @@ from compiler.run_directory import (
     save_epoch,
     start_run,
 )
-from compiler.training import Hooks, Metrics, Run, check_fit, train
-from compiler.weights import load_weights
+from compiler.training import Hooks, Metrics, Run, train
+from compiler.weights import fitting_weights
 from netspec.cli.common import load_or_exit, set_option
+from netspec.cli.interrupts import INTERRUPTED
+from netspec.diagnostics import nearest
 from netspec.network import Network
 
-INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
 REFRESH_SECONDS = 0.1
 
 
@@ -84,14 +85,11 @@ def command(
         raise CompilerError(f"--amp {amp} needs CUDA, the device is {chosen.type}", "leave --amp out")
     _prepare(out, network, settings, resume, overwrite)
     torch.manual_seed(recipe.numbers.seed)
-    if len(network.outputs) != 1:
-        raise CompilerError(f"training takes networks with one output, `{network.name}` has {len(network.outputs)}")
     data = load_data(network, recipe.data, spec_folder(network.file))
-    module = build(network, recipe.numbers.seed)
-    if weights is not None:
-        load_weights(module, weights)
-    run = Run(module, data, recipe, chosen, amp)
-    check_fit(run, network.concrete(network.layer(next(iter(network.outputs.values())))["output"].shape))
+    begun_with = fitting_weights(network, weights) if weights is not None else None
+    module = build(network, recipe.numbers.seed, begun_with)
+    weights_of_others = tuple(recipe.numbers.auxiliary[name] for name in [*network.outputs][1:])
+    run = Run(module, data, recipe, chosen, amp, weights_of_others)
     resumed = resume and restore(out, run)
     if not resumed:
         clear_run(out)
@@ -128,6 +126,11 @@ def _prepare(out: Path, network: Network, settings: tuple[str, ...], resume: boo
     if out.exists() and not out.is_dir():
         raise CompilerError(f"`{out}` is a file, not a folder")
     if not is_run(out):
+        if resume:
+            runs = [path.name for path in out.parent.glob("*") if is_run(path)]
+            near = nearest(out.name, runs)
+            help = f"did you mean `{out.with_name(near)}`?" if near else "leave --resume out to begin a run there"
+            raise CompilerError(f"`{out}` holds no run that could go on", help)
         return
     if overwrite:
         return  # its files go when all that the new run needs is there
@@ -146,11 +149,11 @@ def _prepare(out: Path, network: Network, settings: tuple[str, ...], resume: boo
 
 
 def _announce(console: Console, network: Network, run: Run, out: Path, resumed: bool) -> None:
-    where = (
-        f"from epoch {run.state.epoch + 1}, step {run.state.step + 1}"
-        if resumed
-        else f"for {run.recipe.numbers.epochs} epochs"
-    )
+    epochs = run.recipe.numbers.epochs
+    if run.state.epoch == epochs:
+        console.print(f"the run in {out} is finished: epoch {epochs} of {epochs}")
+        return
+    where = f"from epoch {run.state.epoch + 1}, step {run.state.step + 1}" if resumed else f"for {epochs} epochs"
     console.print(
         f"training {network.name} {where}: {network.parameters():,} parameters, {len(run.data.train):,} samples, "
         f"{len(run.data.test):,} held out, {run.device.type} → {out}"

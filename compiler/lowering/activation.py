@@ -1,87 +1,66 @@
-"""Activations."""
+"""Smooth activations, and those that weigh elements against each other."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
 from netspec.ops.activation import (
+    Celu,
     Elu,
     Gelu,
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
+    Glu,
+    LogSigmoid,
+    LogSoftmax,
     Mish,
-    PRelu,
-    Relu,
-    Relu6,
     Selu,
     Sigmoid,
     Silu,
     Softmax,
     Softplus,
+    Softsign,
     Tanh,
 )
+from netspec.ops.base import Op
 from netspec.tensor import TensorType
 
-
-@lowers(Relu)
-class ReluLowering(Lowering):
-    works_in_place = True
-
-    @staticmethod
-    def torch(op: Relu, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.ReLU()
-
-    @staticmethod
-    def onnx(op: Relu, node: Emitter) -> None:
-        node.emit("Relu", [node.inputs[0]])
-
-
-@lowers(LeakyRelu)
-class LeakyReluLowering(Lowering):
-    works_in_place = True
-
-    @staticmethod
-    def torch(op: LeakyRelu, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.LeakyReLU(op.slope)
-
-    @staticmethod
-    def onnx(op: LeakyRelu, node: Emitter) -> None:
-        node.emit("LeakyRelu", [node.inputs[0]], alpha=op.slope)
+_PLAIN: dict[type[Op], tuple[Callable[[], nn.Module], str]] = {
+    Sigmoid: (nn.Sigmoid, "Sigmoid"),
+    Tanh: (nn.Tanh, "Tanh"),
+    Softplus: (nn.Softplus, "Softplus"),
+    Mish: (nn.Mish, "Mish"),
+    Softsign: (nn.Softsign, "Softsign"),
+}
 
 
 @lowers(Sigmoid)
-class SigmoidLowering(Lowering):
-    @staticmethod
-    def torch(op: Sigmoid, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.Sigmoid()
-
-    @staticmethod
-    def onnx(op: Sigmoid, node: Emitter) -> None:
-        node.emit("Sigmoid", [node.inputs[0]])
-
-
 @lowers(Tanh)
-class TanhLowering(Lowering):
-    @staticmethod
-    def torch(op: Tanh, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.Tanh()
+@lowers(Softplus)
+@lowers(Mish)
+@lowers(Softsign)
+class PlainLowering(Lowering):
+    """Activations without arguments that PyTorch and ONNX both have."""
 
     @staticmethod
-    def onnx(op: Tanh, node: Emitter) -> None:
-        node.emit("Tanh", [node.inputs[0]])
+    def torch(op: Op, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return _PLAIN[type(op)][0]()
+
+    @staticmethod
+    def onnx(op: Op, node: Emitter) -> None:
+        node.emit(_PLAIN[type(op)][1], [node.inputs[0]])
 
 
 @lowers(Gelu)
 class GeluLowering(Lowering):
     @staticmethod
     def torch(op: Gelu, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.GELU()
+        return nn.GELU(op.approximate)
 
     @staticmethod
     def onnx(op: Gelu, node: Emitter) -> None:
-        node.emit("Gelu", [node.inputs[0]])
+        node.emit("Gelu", [node.inputs[0]], approximate=op.approximate)
 
 
 @lowers(Silu)
@@ -122,87 +101,54 @@ class SeluLowering(Lowering):
         node.emit("Selu", [node.inputs[0]])
 
 
-@lowers(Softplus)
-class SoftplusLowering(Lowering):
-    @staticmethod
-    def torch(op: Softplus, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.Softplus()
-
-    @staticmethod
-    def onnx(op: Softplus, node: Emitter) -> None:
-        node.emit("Softplus", [node.inputs[0]])
-
-
-@lowers(Mish)
-class MishLowering(Lowering):
-    @staticmethod
-    def torch(op: Mish, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.Mish()
-
-    @staticmethod
-    def onnx(op: Mish, node: Emitter) -> None:
-        node.emit("Mish", [node.inputs[0]])
-
-
-@lowers(HardSigmoid)
-class HardSigmoidLowering(Lowering):
-    @staticmethod
-    def torch(op: HardSigmoid, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.Hardsigmoid()
-
-    @staticmethod
-    def onnx(op: HardSigmoid, node: Emitter) -> None:
-        node.emit("HardSigmoid", [node.inputs[0]], alpha=1 / 6, beta=0.5)
-
-
-@lowers(HardSwish)
-class HardSwishLowering(Lowering):
-    @staticmethod
-    def torch(op: HardSwish, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.Hardswish()
-
-    @staticmethod
-    def onnx(op: HardSwish, node: Emitter) -> None:
-        node.emit("HardSwish", [node.inputs[0]])
-
-
-@lowers(Relu6)
-class Relu6Lowering(Lowering):
+@lowers(Celu)
+class CeluLowering(Lowering):
     works_in_place = True
 
     @staticmethod
-    def torch(op: Relu6, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.ReLU6()
+    def torch(op: Celu, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.CELU(op.alpha)
 
     @staticmethod
-    def onnx(op: Relu6, node: Emitter) -> None:
-        node.emit("Clip", [node.inputs[0], node.scalar("low", 0.0), node.scalar("high", 6.0)])
+    def onnx(op: Celu, node: Emitter) -> None:
+        node.emit("Celu", [node.inputs[0]], alpha=op.alpha)
 
 
-@lowers(PRelu)
-class PReluLowering(Lowering):
+@lowers(LogSigmoid)
+class LogSigmoidLowering(Lowering):
     @staticmethod
-    def torch(op: PRelu, inputs: tuple[TensorType, ...]) -> nn.Module:
-        channels = inputs[0].shape[1] if op.per_channel else 1
-        assert isinstance(channels, int)
-        return nn.PReLU(channels, op.slope)
+    def torch(op: LogSigmoid, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.LogSigmoid()
 
     @staticmethod
-    def onnx(op: PRelu, node: Emitter) -> None:
-        slope = node.weight("weight")
-        spatial = node.types[0].rank - 2
-        if op.per_channel and spatial:  # a slope of C numbers would be laid along the last axis
-            axes = node.constant("axes", list(range(1, spatial + 1)))
-            slope = node.emit("Unsqueeze", [slope, axes], part="slope")
-        node.emit("PRelu", [node.inputs[0], slope])
+    def onnx(op: LogSigmoid, node: Emitter) -> None:
+        opposite = node.emit("Neg", [node.inputs[0]], "opposite")
+        node.emit("Neg", [node.emit("Softplus", [opposite], "softplus")])
 
 
 @lowers(Softmax)
+@lowers(LogSoftmax)
 class SoftmaxLowering(Lowering):
     @staticmethod
     def torch(op: Softmax, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.Softmax(op.axis)
+        return nn.LogSoftmax(op.axis) if isinstance(op, LogSoftmax) else nn.Softmax(op.axis)
 
     @staticmethod
     def onnx(op: Softmax, node: Emitter) -> None:
-        node.emit("Softmax", [node.inputs[0]], axis=op.axis)
+        node.emit("LogSoftmax" if isinstance(op, LogSoftmax) else "Softmax", [node.inputs[0]], axis=op.axis)
+
+
+@lowers(Glu)
+class GluLowering(Lowering):
+    @staticmethod
+    def torch(op: Glu, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.GLU(op.axis)
+
+    @staticmethod
+    def onnx(op: Glu, node: Emitter) -> None:
+        half = op.half(node.types[0])
+        zero, middle, end = (node.constant(f"at{place}", [place]) for place in (0, half, 2 * half))
+        axis = node.constant("axis", [op.axis])
+        value = node.emit("Slice", [node.inputs[0], zero, middle, axis], "value")
+        gate = node.emit("Slice", [node.inputs[0], middle, end, axis], "gate")
+        node.emit("Mul", [value, node.emit("Sigmoid", [gate], "opened")])

@@ -53,6 +53,11 @@ class Lowering:
         raise TypeError(f"no PyTorch lowering for {op.kind}")
 
     @staticmethod
+    def expression(op: Any, inputs: Sequence[str]) -> str:
+        """The op as Python over the names of its inputs, where written source needs no module for it; else ""."""
+        return ""
+
+    @staticmethod
     def onnx(op: Any, node: Emitter) -> None:
         """The op as ONNX nodes, the last of which gives the layer's result."""
         raise TypeError(f"no ONNX lowering for {op.kind}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, cat, nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
@@ -49,6 +51,10 @@ class AddLowering(Lowering):
         return SumOf()
 
     @staticmethod
+    def expression(op: Add, inputs: Sequence[str]) -> str:
+        return " + ".join(inputs)
+
+    @staticmethod
     def onnx(op: Add, node: Emitter) -> None:
         fold(node, "Add")
 
@@ -72,6 +78,10 @@ class MultiplyLowering(Lowering):
         return ProductOf()
 
     @staticmethod
+    def expression(op: Multiply, inputs: Sequence[str]) -> str:
+        return " * ".join(inputs)
+
+    @staticmethod
     def onnx(op: Multiply, node: Emitter) -> None:
         fold(node, "Mul")
 
@@ -83,6 +93,10 @@ class ConcatLowering(Lowering):
     @staticmethod
     def torch(op: Concat, inputs: tuple[TensorType, ...]) -> nn.Module:
         return ConcatOf(op.axis)
+
+    @staticmethod
+    def expression(op: Concat, inputs: Sequence[str]) -> str:
+        return f"torch.cat([{', '.join(inputs)}], {op.axis})"
 
     @staticmethod
     def onnx(op: Concat, node: Emitter) -> None:

@@ -30,7 +30,7 @@ def complete_layer(ctx: click.Context, parameter: click.Parameter, incomplete: s
 
 def complete_setting(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The arguments of the spec, and the keys of its sections, with the values that they have."""
-    given = next((ctx.params[name] for name in ("spec", "specs", "source") if ctx.params.get(name)), None)
+    given = next((ctx.params[name] for name in ("spec", "specs", "source", "before") if ctx.params.get(name)), None)
     words = [given] if isinstance(given, str) else [*(given or ()), *ctx.args]  # an unfinished option ends the parsing
     return [CompletionItem(text) for word in words[:1] for text in _settings(word) if text.startswith(incomplete)]
 

@@ -9,12 +9,24 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from netspec.diagnostics import Diagnostic
+from netspec.diagnostics import Diagnostic, SpecError
 from netspec.loading import check
 from netspec.network import Network
+from netspec.overrides import parse_overrides
 from netspec.render import Paint, ansi, as_text, plain, tally
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _check_settings(ctx: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuses as wrong usage what is not `name=value`; what is wrong with a value is told with the spec."""
+    try:
+        parse_overrides(settings)
+    except SpecError as error:
+        (wrong,) = error.diagnostics
+        if wrong.code == "bad-setting":
+            raise click.BadParameter(f"{wrong.message}; {wrong.help}", ctx, option) from None
+    return settings
 
 
 def set_option(function: F) -> F:
@@ -23,6 +35,7 @@ def set_option(function: F) -> F:
         "--set",
         "settings",
         multiple=True,
+        callback=_check_settings,
         metavar="NAME=VALUE",
         help="Another value for an argument of the spec, or for a key of its sections: --set train.epochs=5.",
     )(function)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import NoReturn
 
 import click
 
 from netspec.cli.common import input_option, load_or_exit, refuse, set_option
 from netspec.diagnostics import did_you_mean
 from netspec.explain import explain_container, explain_layer
-from netspec.network import Network
+from netspec.network import Network, is_under
 
 
 @click.command(epilog="Example: netspec explain lenet5 conv1")
@@ -28,9 +29,7 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
         heading = _heading(network, layer)
         lines = explain_layer(network, layer)
     else:
-        refuse(
-            f"`{network.name}` has no layer `{layer}`", did_you_mean(layer, [*network.graph.nodes, *network.containers])
-        )
+        _refuse_unknown(network, layer)
     if form == "json":
         found = [{"what": line.what, "formula": line.formula, "result": line.result} for line in lines]
         click.echo(json.dumps({"spec": network.name, "layer": layer, "lines": found}, indent=2, ensure_ascii=False))
@@ -39,6 +38,18 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
     width = max(len(line.what) for line in lines)
     for line in lines:
         click.echo(f"  {line.what:<{width}}  {line}")
+
+
+def _refuse_unknown(network: Network, path: str) -> NoReturn:
+    around = next((known for known in network.left_out if is_under(path, known)), None)
+    if around is None:
+        names = [*network.graph.nodes, *network.containers]
+        refuse(f"`{network.name}` has no layer `{path}`", did_you_mean(path, names))
+    found = network.left_out[around]
+    which = f"`{path}` is left out" if around == path else f"`{path}` is part of `{around}`, which is left out"
+    values = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in found.values.items())
+    reason = f"`{found.condition}` is false there" + (f": {values}" if values else "")
+    refuse(f"{which}, as {reason}", f"its `when` stands at {found.span}")
 
 
 def _heading(network: Network, path: str) -> str:

@@ -7,37 +7,34 @@ import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
+
+from netspec.cli.interrupts import INTERRUPTED, ends_at_once, tell_interrupted
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
 ORDER = (
-    "init",
-    "validate",
-    "summary",
-    "explain",
-    "list",
-    "fmt",
-    "schema",
-    "train",
-    "data",
-    "export",
-    "predict",
-    "serve",
-    "completion",
-)
+    "init", "validate", "summary", "explain", "draw", "diff", "list", "fmt", "schema", "compile", "train", "data",
+    "export", "predict", "serve", "completion",
+)  # fmt: skip
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
     "init": "Write a spec to start from.",
     "validate": "Check specs and tell every mistake.",
     "summary": "Layers with shapes, parameters, MACs and receptive fields.",
     "explain": "Work one layer out by hand.",
+    "draw": "The network as a picture.",
+    "diff": "What changed between two specs.",
     "list": "The specs of the zoo.",
     "fmt": "Lay spec files out in one way.",
     "schema": "Write the language as a JSON Schema, for editors.",
+    "compile": "Write a spec as PyTorch source that stands alone.",
     "train": "Train a spec on its data.",
     "data": "Write the images that a spec is trained on into folders.",
     "export": "Write a spec or a trained run as an ONNX file.",
@@ -63,9 +60,18 @@ class Commands(click.Group):
         return load_command(entry) if entry else None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # only completing needs it
+
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         own = click.Command.shell_complete(self, ctx, incomplete)
         return [CompletionItem(name, help=SUMMARIES.get(name)) for name in names] + own
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell_interrupted()
+            ctx.exit(INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)]
@@ -88,7 +94,8 @@ def load_command(entry: EntryPoint) -> click.Command:
     """Imports a command; what it needs and is not installed is told with the extra that brings it."""
     gc.disable()  # imports make objects that stay; looking for cycles among them takes long
     try:
-        command = entry.load()
+        with ends_at_once():
+            command = entry.load()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in OUR_PACKAGES:
@@ -114,7 +121,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 ok, 1 the input is wrong, 2 the command was used wrongly."""
+    """The console script. Exit codes: 0 ok, 1 the input is wrong, 2 the command was used wrongly, 130 Ctrl-C."""
     # Plugins of pydantic are not ours to load; looking for them costs as much as checking a spec.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):

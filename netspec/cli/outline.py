@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -22,6 +22,8 @@ _COMPLETERS = {
     "spec": complete_spec,
     "specs": complete_spec,
     "source": complete_spec,
+    "before": complete_spec,
+    "after": complete_spec,
     "layer": complete_layer,
     "settings": complete_setting,
 }
@@ -89,7 +91,7 @@ def _parameter(call: ast.Call, module: str) -> click.Parameter:
 def _type(node: ast.expr, module: str) -> click.Choice[str] | click.Path | None:
     """The types that help to complete: words to choose from, and paths."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.Choice":
-        return click.Choice(_value(node.args[0], module) or [])
+        return click.Choice(list(_words(node.args[0], module)))
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.Path":
         return click.Path()
     return None
@@ -100,10 +102,28 @@ def _value(node: ast.AST | None, module: str) -> Any:
     if isinstance(node, ast.Name):
         definition, place = _definition(node.id, module)
         return _value(definition, place)
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "get_args":  # the words of a `Literal`
-        words, _ = _definition(ast.unparse(node.args[0]), module)
-        return _value(words.slice, module) if isinstance(words, ast.Subscript) else None
     try:
         return ast.literal_eval(node) if isinstance(node, ast.expr) else None
     except ValueError:
         return None
+
+
+def _words(node: ast.AST | None, module: str) -> Iterator[str]:
+    """The words that an expression lists: literals, the keys of a mapping, `[*names]`, `get_args` of a `Literal`."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+        return
+    if isinstance(node, ast.Name):
+        node, module = _definition(node.id, module)
+    for part in _parts(node):
+        yield from _words(part, module)
+
+
+def _parts(node: ast.AST | None) -> Sequence[ast.expr | None]:
+    match node:
+        case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Dict(keys=parts) | ast.Call(args=parts):
+            return parts
+        case ast.Starred(value=part) | ast.Subscript(slice=part):
+            return [part]
+        case _:
+            return []

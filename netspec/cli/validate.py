@@ -10,7 +10,6 @@ import click
 from netspec.cli.common import input_option, painter, set_option
 from netspec.loading import Checked, check
 from netspec.render import as_github, as_json, as_text, tally
-from netspec.requirements import requirements
 
 
 @click.command(epilog="Example: netspec validate lenet5 my-net.yaml --set classes=100")
@@ -41,6 +40,8 @@ def command(
 
 
 def _as_json(checked: Checked) -> dict[str, object]:
+    from netspec.requirements import requirements  # takes longer to work out than the checks of a small spec
+
     return {
         "file": checked.file,
         "valid": checked.valid,
@@ -68,5 +69,3 @@ def _show_text(checked: Checked) -> None:
     elif checked.valid:
         more = f", a library of blocks{more}"
     click.echo(f"{checked.file}: {'valid' + more if checked.valid else found}")
-    for need in requirements(checked.network) if checked.network is not None else ():
-        click.echo(f"  needs: {need}")

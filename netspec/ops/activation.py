@@ -1,25 +1,11 @@
-"""Activations: each is applied to every element, and none owns weights."""
+"""Smooth activations, and those that weigh elements against each other. None owns weights."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field as Argument
 
-from netspec.ops.base import Op
-from netspec.tensor import ShapeError, TensorType, Weight, need_known, need_rank
-
-
-class Relu(Op):
-    """max(0, x). In and out: any shape. Source: Nair & Hinton 2010, section 2."""
-
-    kind: ClassVar[str] = "relu"
-
-
-class LeakyRelu(Op):
-    """x where positive, slope·x elsewhere. In and out: any shape. Source: Maas et al. 2013, section 2."""
-
-    kind: ClassVar[str] = "leaky_relu"
-
-    slope: Annotated[float, Argument(ge=0)] = 0.01
+from netspec.ops.base import SCRAMBLED, Op, Window, axis_after_batch
+from netspec.tensor import ShapeError, TensorType
 
 
 class Sigmoid(Op):
@@ -35,21 +21,20 @@ class Tanh(Op):
 
 
 class Gelu(Op):
-    """x·Φ(x), Φ the standard normal distribution. In and out: any shape. Source: Hendrycks & Gimpel 2016, section 2."""
+    """x·Φ(x), Φ the standard normal distribution, or with `tanh` x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), close to it.
+
+    In and out: any shape. Source: Hendrycks & Gimpel 2016, section 2.
+    """
 
     kind: ClassVar[str] = "gelu"
+
+    approximate: Literal["none", "tanh"] = "none"
 
 
 class Silu(Op):
     """x·sigmoid(x), also called swish. In and out: any shape. Source: Elfwing et al. 2017, equation 1."""
 
     kind: ClassVar[str] = "silu"
-
-
-class Relu6(Op):
-    """min(max(0, x), 6). In and out: any shape. Source: Howard et al. 2017, "MobileNets"; Krizhevsky 2010."""
-
-    kind: ClassVar[str] = "relu6"
 
 
 class Elu(Op):
@@ -78,42 +63,6 @@ class Mish(Op):
     kind: ClassVar[str] = "mish"
 
 
-class HardSigmoid(Op):
-    """min(max(0, x/6 + 1/2), 1). In and out: any shape. Source: Howard et al. 2019, "MobileNetV3", section 5.2."""
-
-    kind: ClassVar[str] = "hardsigmoid"
-
-
-class HardSwish(Op):
-    """x·min(max(0, x/6 + 1/2), 1). In and out: any shape. Source: Howard et al. 2019, "MobileNetV3", section 5.2."""
-
-    kind: ClassVar[str] = "hardswish"
-
-
-class PRelu(Op):
-    """x where positive, slope·x elsewhere, the slope of every channel (or one for all) being trained.
-
-    In and out: N × C × …. Source: He et al. 2015, "Delving deep into rectifiers", equation 1.
-    """
-
-    kind: ClassVar[str] = "prelu"
-
-    slope: float = 0.25
-    per_channel: bool = False
-
-    def output(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        need_rank(x, 2)
-        if self.per_channel:
-            need_known(x.shape[1], "the number of channels", "give the input a fixed channel count")
-        return x
-
-    def weights(self, *inputs: TensorType) -> dict[str, Weight]:
-        channels = inputs[0].shape[1] if self.per_channel else 1
-        assert isinstance(channels, int)
-        return {"weight": Weight((channels,))}
-
-
 class Softmax(Op):
     """eˣⁱ/Σⱼ eˣʲ along one axis (1: the channels). In and out: any shape with that axis."""
 
@@ -122,11 +71,62 @@ class Softmax(Op):
     axis: int = 1
 
     def output(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        if not -x.rank <= self.axis < x.rank or self.axis % x.rank == 0:
+        axis_after_batch(inputs[0], self.axis)
+        return inputs[0]
+
+
+class LogSoftmax(Softmax):
+    """The logarithm of `softmax`, x − ln Σⱼ eˣʲ along one axis (1: the channels). In and out as `softmax`."""
+
+    kind: ClassVar[str] = "log_softmax"
+
+
+class LogSigmoid(Op):
+    """−ln(1 + e⁻ˣ), the logarithm of `sigmoid`. In and out: any shape."""
+
+    kind: ClassVar[str] = "log_sigmoid"
+
+
+class Softsign(Op):
+    """x/(1 + |x|). In and out: any shape. Source: Glorot & Bengio 2010, section 3.3."""
+
+    kind: ClassVar[str] = "softsign"
+
+
+class Celu(Op):
+    """x where positive, alpha·(e^(x/alpha) − 1) elsewhere. In and out: any shape. Source: Barron 2017, equation 2."""
+
+    kind: ClassVar[str] = "celu"
+
+    alpha: Annotated[float, Argument(gt=0)] = 1.0
+
+
+class Glu(Op):
+    """The first half of an axis, gated by the second: a·sigmoid(b). The axis (1: the channels) has an even size.
+
+    In: N × …. Out: the same with half the size along `axis`. Source: Dauphin et al. 2017, equation 1.
+    """
+
+    kind: ClassVar[str] = "glu"
+
+    axis: int = 1
+
+    def half(self, x: TensorType) -> int:
+        """The size of a half."""
+        size = x.shape[axis_after_batch(x, self.axis)]
+        if not isinstance(size, int) or size % 2:
+            why = "is odd" if isinstance(size, int) else "is not known to be even"
             raise ShapeError(
-                f"axis {self.axis} is not one of the {x.rank - 1} axes after the batch",
-                help=f"axes run from 1 to {x.rank - 1}; -1 is the last",
+                f"axis {self.axis} can't be halved: its size, {size}, {why}",
+                help="gate an axis of a fixed, even size",
                 argument="axis",
             )
-        return x
+        return size // 2
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        (x,) = inputs
+        axis = axis_after_batch(x, self.axis)
+        return x.with_shape(*x.shape[:axis], self.half(x), *x.shape[axis + 1 :])
+
+    def window(self, *inputs: TensorType) -> Window | None:
+        return None if axis_after_batch(inputs[0], self.axis) == 1 else SCRAMBLED

@@ -1,28 +1,39 @@
 """What an op is: its arguments, its shape rule, the weights it owns, its costs, and its arithmetic spelled out.
 
-An op is a subclass of `Op` in one of this package's modules; being defined is being registered. Its fields are its
-arguments, the first one being the primary argument (`conv: 64` sets `channels`). Everything is a pure function of the
-arguments and the input types, so results are shared between equal layers.
+An op is a subclass of `Op` in one of this package's modules; being defined is being registered, and the line
+`kind: ClassVar[str] = "…"` is where it is found before it is imported. Its fields are its arguments, the first one
+being the primary argument (`conv: 64` sets `channels`). Everything is a pure function of the arguments and the input
+types, so results are shared between equal layers.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, NamedTuple
+from math import lcm
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
 
 from netspec.dims import Dim
-from netspec.tensor import Field, TensorType, Weight
+from netspec.ops.registry import Registry
+from netspec.tensor import Field, ShapeError, TensorType, Weight, write_shape
+
+T = TypeVar("T")
 
 Count = Annotated[int, Argument(ge=1, le=2**31 - 1)]
 Length = Annotated[int, Argument(ge=0, le=2**31 - 1)]
 Probability = Annotated[float, Argument(ge=0, lt=1)]
 PerAxis = Count | Annotated[tuple[Count, ...], Argument(min_length=1, max_length=3)]
 LengthPerAxis = Length | Annotated[tuple[Length, ...], Argument(min_length=1, max_length=3)]
+# One number, or for each axis a number or a pair [before, after].
+Padding = Length | Annotated[tuple[Length | tuple[Length, Length], ...], Argument(min_length=1, max_length=3)]
+
+# Element types, as `Op.reads` lists them.
+FLOATS = ("float32",)
+INTEGERS = ("int64", "int32")
+ANY = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
 
 
 class Line(NamedTuple):
@@ -38,14 +49,25 @@ class Line(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """What one output unit sees of its input along each spatial axis: kernel extent and stride."""
+    """What one output unit sees of its input along each spatial axis.
+
+    Attributes:
+        extent: the span of the kernel.
+        stride: how far the next unit's window lies.
+        grow: how many output units share a stride, where the output is finer than the input.
+    """
 
     extent: tuple[Dim, ...]
     stride: tuple[Dim, ...]
+    grow: tuple[int, ...] = ()
+
+
+# The result's axes are not the input's any more: no receptive field is known from there on.
+SCRAMBLED = Window((), ())
 
 
 # Apart from the class: a hint that names `Op` would be evaluated anew for every op.
-_registry: "dict[str, type[Op]]" = {}
+_registry: "Registry[Op]" = Registry("netspec.ops")
 
 
 class Op(BaseModel):
@@ -62,13 +84,12 @@ class Op(BaseModel):
     least_inputs: ClassVar[int] = 1
     most_inputs: ClassVar[int | None] = 1  # 0 for an op that makes a tensor out of nothing
     main: ClassVar[str | None] = None  # of several results, the one that the layer's name alone stands for
+    reads: ClassVar[tuple[str, ...]] = FLOATS  # the element types that it takes
 
     def __init_subclass__(cls, written: bool = True, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.kind and written:
-            other = _registry.setdefault(cls.kind, cls)
-            if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise TypeError(f"two ops are called {cls.kind!r}: {other.__module__} and {cls.__module__}")
+            _registry[cls.kind] = cls
 
     @classmethod
     def primary(cls) -> str | None:
@@ -117,36 +138,69 @@ class Part(Op, written=False):
 
 
 def through(field: Field | None, window: Window | None) -> Field | None:
-    """The receptive field after a window: r + (k − 1)·j, and the jump j·s (Araujo et al. 2019, equation 2)."""
+    """The receptive field after a window: r + (k − 1)·j, and the jump j·s (Araujo et al. 2019, equation 2).
+
+    Where the output grows by g, the jump is j·s/g. None where the window's axes are not the field's.
+    """
     if field is None or window is None:
         return field
-    size = tuple(r + (k - 1) * j for r, k, j in zip(field.size, window.extent, field.jump, strict=True))
-    return Field(size, tuple(j * s for j, s in zip(field.jump, window.stride, strict=True)))
+    axes = len(field.extent)
+    if len(window.extent) != axes:
+        return None
+    grow = window.grow or (1,) * axes
+    parts = lcm(*grow)
+    return Field(
+        tuple((r + (k - 1) * j) * parts for r, k, j in zip(field.extent, window.extent, field.jump, strict=True)),
+        tuple(j * s * (parts // g) for j, s, g in zip(field.jump, window.stride, grow, strict=True)),
+        field.parts * parts,
+    ).reduced()
 
 
-def per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...] | None:
-    """One number for each spatial axis; None where a list of another length was given."""
+def per_axis(x: TensorType, name: str, value: int | tuple[T, ...]) -> tuple[int | T, ...]:
+    """An argument as one value for each spatial axis of an input.
+
+    Raises:
+        ShapeError: it lists another number of them.
+    """
+    axes = len(x.spatial)
     if isinstance(value, int):
         return (value,) * axes
-    return value if len(value) == axes else None
+    if len(value) != axes:
+        raise ShapeError(
+            f"`{name}` is a list of {len(value)}, for the {axes} spatial axes of {write_shape(x.shape)}",
+            help=f"give one number, or {axes}",
+            argument=name,
+        )
+    return value
 
 
-_discovered: set[str] = set()
+def axis_after_batch(x: TensorType, axis: int, argument: str = "axis") -> int:
+    """An axis of an input, counted from the front; -1 is the last.
+
+    Raises:
+        ShapeError: it is the batch, or there is no such axis.
+    """
+    if not -x.rank <= axis < x.rank or axis % x.rank == 0:
+        raise ShapeError(
+            f"axis {axis} is not one of the {x.rank - 1} axes after the batch",
+            help=f"axes run from 1 to {x.rank - 1}; -1 is the last",
+            argument=argument,
+        )
+    return axis % x.rank
 
 
-def discover(plugins: bool = False) -> "dict[str, type[Op]]":
+@cache
+def _load_plugins() -> None:
+    for entry in entry_points(group="netspec.ops"):
+        entry.load()
+
+
+def discover(plugins: bool = False) -> Registry[Op]:
     """Every op by its name. With `plugins`, ops of installed packages too (entry-point group `netspec.ops`).
 
     Raises:
         TypeError: two ops share a name.
     """
-    if "built-in" not in _discovered:
-        _discovered.add("built-in")
-        package = importlib.import_module("netspec.ops")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"netspec.ops.{module.name}")
-    if plugins and "plugins" not in _discovered:
-        _discovered.add("plugins")
-        for entry in entry_points(group="netspec.ops"):
-            entry.load()
+    if plugins:
+        _load_plugins()
     return _registry

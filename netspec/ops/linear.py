@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from netspec import dims
 from netspec.dims import Dim
-from netspec.ops.base import Count, Line, Op, Window
+from netspec.ops.base import ANY, Count, Line, Op, Window
 from netspec.tensor import TensorType, Weight, need_known, need_rank
 
 
@@ -60,6 +60,7 @@ class Flatten(Op):
     """
 
     kind: ClassVar[str] = "flatten"
+    reads: ClassVar[tuple[str, ...]] = ANY
 
     def output(self, *inputs: TensorType) -> TensorType:
         (x,) = inputs

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from netspec.dims import Dim
-from netspec.ops.base import Line, Op
+from netspec.ops.base import ANY, Line, Op
 from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
 
 
-class _Elementwise(Op):
+class Elementwise(Op):
     """An operation on tensors of one shape, element by element."""
 
     wiring: ClassVar[bool] = True
@@ -19,7 +19,7 @@ class _Elementwise(Op):
     def output(self, *inputs: TensorType) -> TensorType:
         first = inputs[0]
         for other in inputs[1:]:
-            if other.shape != first.shape and not _may_agree(first, other):
+            if other.shape != first.shape and not may_agree(first, other):
                 shapes = f"{write_shape(first.shape)} and {write_shape(other.shape)}"
                 raise ShapeError(
                     f"tensors of different shapes can't be {self.done}: {shapes}", help=_projection(first, other)
@@ -27,7 +27,7 @@ class _Elementwise(Op):
         return first
 
 
-class Add(_Elementwise):
+class Add(Elementwise):
     """The sum of tensors of one shape: the residual connection.
 
     In: two or more tensors of equal shape. Out: that shape. Source: He et al. 2015, equation 1.
@@ -37,15 +37,8 @@ class Add(_Elementwise):
     done: ClassVar[str] = "added"
 
 
-class Multiply(_Elementwise):
-    """The product of tensors, element by element; a map of one place per channel scales whole channels.
-
-    In: two or more tensors of equal shape, or with sizes of 1 where another has more. Out: the larger shape.
-    Source: Hu et al. 2017, "Squeeze-and-excitation networks", equation 4.
-    """
-
-    kind: ClassVar[str] = "multiply"
-    done: ClassVar[str] = "multiplied"
+class Broadcasting(Elementwise):
+    """An operation element by element in which sizes of 1 are stretched to those of another tensor."""
 
     def output(self, *inputs: TensorType) -> TensorType:
         result = inputs[0]
@@ -56,6 +49,17 @@ class Multiply(_Elementwise):
             super().output(result.with_shape(*wide), other.with_shape(*_stretched(other, wide)))
             result = result.with_shape(*wide)
         return result
+
+
+class Multiply(Broadcasting):
+    """The product of tensors, element by element; a map of one place per channel scales whole channels.
+
+    In: two or more tensors of equal shape, or with sizes of 1 where another has more. Out: the larger shape.
+    Source: Hu et al. 2017, "Squeeze-and-excitation networks", equation 4.
+    """
+
+    kind: ClassVar[str] = "multiply"
+    done: ClassVar[str] = "multiplied"
 
 
 class Concat(Op):
@@ -69,6 +73,7 @@ class Concat(Op):
     wiring: ClassVar[bool] = True
     least_inputs: ClassVar[int] = 1
     most_inputs: ClassVar[int | None] = None
+    reads: ClassVar[tuple[str, ...]] = ANY
 
     axis: int = 1
 
@@ -107,7 +112,7 @@ def _stretched(x: TensorType, shape: list[Dim]) -> list[Dim]:
     return [b if a == 1 else a for a, b in zip(x.shape, shape, strict=True)]
 
 
-def _may_agree(a: TensorType, b: TensorType) -> bool:
+def may_agree(a: TensorType, b: TensorType) -> bool:
     """Whether shapes that are written differently could be equal at some size of the free dimensions."""
     return a.rank == b.rank and all(x == y or not isinstance(x - y, int) for x, y in zip(a.shape, b.shape, strict=True))
 

@@ -1,11 +1,11 @@
-"""Pooling over windows and over whole maps."""
+"""Pooling over windows."""
 
 from collections.abc import Iterator
 from typing import ClassVar
 
-from netspec.ops.base import LengthPerAxis, Line, Op, PerAxis, Window, per_axis
-from netspec.ops.sliding import AXES, Geometry, geometry
-from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
+from netspec.ops.base import Count, Line, Op, Padding, PerAxis, Window
+from netspec.ops.sliding import Geometry, geometry
+from netspec.tensor import ShapeError, TensorType, need_rank
 
 
 class Pooling(Op):
@@ -17,7 +17,7 @@ class Pooling(Op):
 
     kernel: PerAxis
     stride: PerAxis | None = None
-    padding: LengthPerAxis = 0
+    padding: Padding = 0
     ceil: bool = False
 
     def geometry(self, x: TensorType) -> Geometry:
@@ -25,10 +25,11 @@ class Pooling(Op):
         shape = geometry(
             x, self.kernel, self.kernel if self.stride is None else self.stride, self.padding, 1, self.ceil
         )
-        for kernel, (before, _) in zip(shape.kernel, shape.padding, strict=True):
-            if 2 * before > kernel:
+        for kernel, sides in zip(shape.kernel, shape.padding, strict=True):
+            widest = max(sides or (0,))
+            if 2 * widest > kernel:
                 raise ShapeError(
-                    f"padding {before} is more than half of the kernel {kernel}: a window could lie in padding alone",
+                    f"padding {widest} is more than half of the kernel {kernel}: a window could lie in padding alone",
                     help=f"pad by at most {kernel // 2}",
                     argument="padding",
                 )
@@ -60,75 +61,12 @@ class AvgPool(Pooling):
     count_padding: bool = True
 
 
-class _GlobalPool(Op):
-    """One value for each channel's whole map."""
+class LpPool(Pooling):
+    """The p-norm of each window, (Σ|x|ᵖ)^(1/p). In and out as `Pooling`; padding counts as zeros.
 
-    def output(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        need_rank(x, 3, 5)
-        return x.with_shape(*x.shape[:2], *(1 for _ in x.spatial))
-
-    def window(self, *inputs: TensorType) -> Window:
-        spatial = inputs[0].spatial
-        return Window(spatial, spatial)
-
-
-class GlobalAvgPool(_GlobalPool):
-    """The mean of each channel's whole map.
-
-    In: N × C × spatial. Out: N × C × 1 for each spatial axis.
-    Source: Lin et al. 2013, "Network In Network", section 3.2.
+    Source: Sermanet et al. 2012, "Convolutional neural networks applied to house numbers digit classification".
     """
 
-    kind: ClassVar[str] = "global_avgpool"
+    kind: ClassVar[str] = "lppool"
 
-
-class GlobalMaxPool(_GlobalPool):
-    """The greatest value of each channel's whole map.
-
-    In: N × C × spatial. Out: N × C × 1 for each spatial axis. Source: Oquab et al. 2015, section 3.
-    """
-
-    kind: ClassVar[str] = "global_maxpool"
-
-
-class AdaptiveAvgPool(Op):
-    """Means over windows that divide the map into `size` parts: part i spans ⌊i·L/size⌋ to ⌈(i + 1)·L/size⌉.
-
-    In: N × C × spatial (one to three axes). Out: N × C × size. Source: He et al. 2014, "Spatial pyramid pooling",
-    section 2.3.
-    """
-
-    kind: ClassVar[str] = "adaptive_avgpool"
-
-    size: PerAxis
-
-    def sizes(self, x: TensorType) -> tuple[int, ...]:
-        """The output size along each axis."""
-        found = per_axis(self.size, len(x.spatial))
-        if found is None:
-            raise ShapeError(
-                f"`size` lists other than {len(x.spatial)} numbers for {write_shape(x.shape)}",
-                help=f"give one number, or {len(x.spatial)}",
-                argument="size",
-            )
-        return found
-
-    def output(self, *inputs: TensorType) -> TensorType:
-        (x,) = inputs
-        need_rank(x, 3, 5)
-        return x.with_shape(*x.shape[:2], *self.sizes(x))
-
-    def window(self, *inputs: TensorType) -> Window:
-        """The widest of the parts, which overlap where the size does not divide the map."""
-        (x,) = inputs
-        parts = self.sizes(x)
-        return Window(
-            tuple(-(-length // size) for length, size in zip(x.spatial, parts, strict=True)),
-            tuple(length // size for length, size in zip(x.spatial, parts, strict=True)),
-        )
-
-    def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
-        (x,) = inputs
-        for name, length, size in zip(AXES[len(x.spatial)], x.spatial, self.sizes(x), strict=True):
-            yield Line(name, f"{length} in {size} parts", str(size))
+    p: Count = 2

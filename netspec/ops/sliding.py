@@ -12,12 +12,16 @@ AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 @dataclass(slots=True, eq=False)
 class Geometry:
-    """A sliding window on a certain input: one number for each spatial axis; padding as (before, after)."""
+    """A sliding window on a certain input: one number for each spatial axis.
+
+    Attributes:
+        padding: units before and after; None where as many as leave ⌈size/stride⌉ of a size that is not known.
+    """
 
     spatial: Shape
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
+    padding: tuple[tuple[int, int] | None, ...]
     dilation: tuple[int, ...]
     ceil: bool = False
 
@@ -39,7 +43,10 @@ class Geometry:
 
     def _size(self, axis: int) -> Dim:
         size, extent, stride = self.spatial[axis], self.extent[axis], self.stride[axis]
-        before, after = self.padding[axis]
+        sides = self.padding[axis]
+        if sides is None:
+            return (size + stride - 1) // stride
+        before, after = sides
         room = size + before + after - extent
         if isinstance(room, int) and room < 0:
             padded = f"{size} + {before} + {after}" if before or after else f"{size}"
@@ -54,7 +61,6 @@ class Geometry:
         if not self.ceil:
             return room // stride + 1
         count = (room + stride - 1) // stride + 1
-        # As PyTorch has it: the last window starts inside the input or its leading padding.
         if not isinstance(size, int) and extent < stride + after:
             raise ShapeError(
                 f"with `ceil`, a window of {extent} and a stride of {stride}, the last window may see padding alone; "
@@ -64,12 +70,17 @@ class Geometry:
                 argument="ceil",
             )
         if isinstance(count, int) and isinstance(size, int) and (count - 1) * stride >= size + before:
-            count -= 1
+            name = AXES[len(self.kernel)][axis]
+            raise ShapeError(
+                f"with `ceil`, the last window along the {name} of {size} would see padding alone",
+                help="leave `ceil` out: nothing of the map is cut off there",
+                argument="ceil",
+            )
         return count
 
     def explain(self) -> Iterator[Line]:
         """`⌊(28 + 2·2 − 5)/1⌋ + 1 = 28` for each axis; one line where the axes are alike."""
-        lines: dict[str, list[str]] = {}
+        lines: dict[tuple[str, str], list[str]] = {}
         for axis, name in enumerate(AXES[len(self.kernel)]):
             size, kernel, stride, dilation = (
                 self.spatial[axis],
@@ -77,57 +88,43 @@ class Geometry:
                 self.stride[axis],
                 self.dilation[axis],
             )
-            before, after = self.padding[axis]
             shown = str(size) if isinstance(size, int) or str(size).isidentifier() else f"({size})"
-            padding = "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"
-            span = f"{kernel}" if dilation == 1 else f"{dilation}·({kernel} − 1) − 1"
-            opening, closing = ("⌈", "⌉") if self.ceil else ("⌊", "⌋")
-            formula = f"{opening}({shown}{padding} − {span})/{stride}{closing} + 1 = {self._size(axis)}"
-            lines.setdefault(formula, []).append(name)
-        for formula, names in lines.items():
-            left, _, right = formula.rpartition(" = ")
-            yield Line(", ".join(names), left, right)
+            sides = self.padding[axis]
+            if sides is None:
+                formula = f"⌈{shown}/{stride}⌉"
+            else:
+                before, after = sides
+                padding = (
+                    "" if before == after == 0 else f" + 2·{before}" if before == after else f" + {before} + {after}"
+                )
+                span = f"{kernel}" if dilation == 1 else f"{dilation}·({kernel} − 1) − 1"
+                opening, closing = ("⌈", "⌉") if self.ceil else ("⌊", "⌋")
+                formula = f"{opening}({shown}{padding} − {span})/{stride}{closing} + 1"
+            lines.setdefault((formula, str(self._size(axis))), []).append(name)
+        for (formula, result), names in lines.items():
+            yield Line(", ".join(names), formula, result)
 
 
 def geometry(
     x: TensorType,
     kernel: int | tuple[int, ...],
     stride: int | tuple[int, ...],
-    padding: int | tuple[int, ...] | str = 0,
+    padding: int | tuple[int | tuple[int, int], ...] | str = 0,
     dilation: int | tuple[int, ...] = 1,
     ceil: bool = False,
 ) -> Geometry:
-    """The window for this input's axes. `same` pads so that stride 1 keeps the size, the odd unit behind.
+    """The window for this input's axes. `same` pads so that ⌈size/stride⌉ is left, the odd unit behind.
 
     Raises:
-        ShapeError: a list's length is not the number of axes, or `same` meets a stride.
+        ShapeError: a list's length is not the number of axes.
     """
-    axes = len(x.spatial)
-
-    def spread(name: str, value: int | tuple[int, ...]) -> tuple[int, ...]:
-        found = per_axis(value, axes)
-        if found is None:
-            assert isinstance(value, tuple)
-            raise ShapeError(
-                f"`{name}` lists {len(value)} numbers for the {axes} spatial axes of {write_shape(x.shape)}",
-                help=f"give one number, or {axes}",
-                argument=name,
-            )
-        return found
-
-    kernels, strides, dilations = spread("kernel", kernel), spread("stride", stride), spread("dilation", dilation)
-    pads: tuple[tuple[int, int], ...]
+    kernels, strides = per_axis(x, "kernel", kernel), per_axis(x, "stride", stride)
+    dilations = per_axis(x, "dilation", dilation)
+    pads: tuple[tuple[int, int] | None, ...]
     if isinstance(padding, str):
-        if any(s != 1 for s in strides):
-            raise ShapeError(
-                "`padding: same` keeps the size, which a stride does not",
-                help="give the padding as a number",
-                argument="padding",
-            )
-        totals = [d * (k - 1) for k, d in zip(kernels, dilations, strict=True)]
-        pads = tuple((total // 2, total - total // 2) for total in totals)
+        pads = tuple(_same(*axis) for axis in zip(x.spatial, kernels, strides, dilations, strict=True))
     else:
-        pads = tuple((p, p) for p in spread("padding", padding))
+        pads = tuple((p, p) if isinstance(p, int) else p for p in per_axis(x, "padding", padding))
     return Geometry(x.spatial, kernels, strides, pads, dilations, ceil)
 
 
@@ -140,3 +137,26 @@ def strides_between(large: Shape, small: Shape) -> tuple[int, ...] | None:
             return None
         strides.append(stride)
     return tuple(strides)
+
+
+def _same(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[int, int] | None:
+    """The padding that leaves ⌈size/stride⌉ units; None where it depends on a size that is not known."""
+    total = ((size + stride - 1) // stride - 1) * stride + dilation * (kernel - 1) + 1 - size
+    if not isinstance(total, int):
+        return None
+    total = max(total, 0)
+    return total // 2, total - total // 2
+
+
+def need_same_axes(x: TensorType, like: TensorType) -> None:
+    """Refuses a reference with other axes than the map that is to have its size.
+
+    Raises:
+        ShapeError: the ranks differ.
+    """
+    if x.rank != like.rank:
+        raise ShapeError(
+            f"a map of {len(x.spatial)} spatial axes can't have the size of {write_shape(like.shape)}",
+            help=f"name a map of {x.rank} dimensions as the second",
+            code="rank-mismatch",
+        )

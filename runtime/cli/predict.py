@@ -22,7 +22,7 @@ SECONDS_WITHOUT_BAR = 1.0
 
 @click.command("predict", epilog="Example: netspec predict runs/demo/model.onnx digit.png")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, metavar="FILES...")
 @device_option
 @threads_option
 @click.option(
@@ -60,6 +60,8 @@ def command(
     MODEL is an .onnx file, or a directory that holds model.onnx. FILES are images, or arrays of rows: .npy, or .npz
     with an array for each input.
     """
+    if not files:
+        raise click.UsageError("name FILES to predict after the model: images, .npy or .npz")
     if output is not None:
         check_place(output)
     session = Session(find_model(model), device, threads)

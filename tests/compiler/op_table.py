@@ -14,10 +14,20 @@ VECTOR = "[N, 12]"
 
 
 class Row(NamedTuple):
-    """`layer` reads inputs called `x`, or `a`, `b` and `c`."""
+    """`layer` reads inputs called `x`, or `a`, `b` and `c`; where it needs another type, a layer `before` reads `x`.
+
+    Of a layer with several results, a layer `after` brings some together.
+    """
 
     layer: str
     inputs: dict[str, str]
+    before: str = ""
+    after: str = ""
+
+    @property
+    def net(self) -> list[str]:
+        before = [f"before: {self.before}"] if self.before else []
+        return [*before, f"layer: {self.layer}", *([f"after: {self.after}"] if self.after else [])]
 
     @property
     def id(self) -> str:
@@ -29,6 +39,8 @@ def on(shape: str, *layers: str) -> list[Row]:
 
 
 ROWS = [
+    Row("{split: [left, right]}", {"x": IMAGE}, after="{concat: [layer.right, layer.left]}"),
+    Row("{split: [a, b, c], sizes: [1, 7, 4], axis: -1}", {"x": "[N, T, 12]"}, after="{scale: 2.0, from: layer.b}"),
     *on(
         IMAGE,
         "{conv: 8, kernel: 3}",
@@ -38,7 +50,24 @@ ROWS = [
         "{conv: 8, kernel: 4, padding: same}",
         "{conv: 8, kernel: 3, groups: 4}",
         "{conv: 4, kernel: 1, groups: 2, bias: false}",
+        "{conv: 6, kernel: 3, stride: 2, padding: [[0, 1], [2, 1]]}",
+        "{conv: 6, kernel: 3, padding: [1, [0, 2]]}",
+        "{conv: 6, kernel: 3, stride: 2, padding: same}",
+        "{conv: 6, kernel: [4, 1], stride: [3, 2], padding: same}",
+        "{conv: 6, kernel: [3, 2], stride: [2, 3], padding: same, dilation: 2}",
+        "{conv_transpose: 6, kernel: 2, stride: 2}",
+        "{conv_transpose: 6, kernel: 3, stride: 2, padding: 1, output_padding: 1, bias: false}",
+        "{conv_transpose: 4, kernel: [3, 2], stride: [1, 3], padding: [1, 0], dilation: [2, 1], groups: 2}",
+        "{conv_transpose: 4, kernel: 4, stride: 2, padding: 1, init: bilinear}",
     ),
+    *on(
+        "[N, 4, 13, 9]",
+        "{conv: 6, kernel: 3, stride: 2, padding: same}",
+        "{conv: 6, kernel: 2, stride: 3, padding: same}",
+        "{conv: 6, kernel: 3, stride: 2, padding: same, dilation: 2}",
+    ),
+    *on(SEQUENCE, "{conv: 6, kernel: 2, padding: [[1, 0]]}", "{conv_transpose: 6, kernel: 3, stride: 2}"),
+    *on(VOLUME, "{conv: 3, kernel: 2, padding: [1, [0, 1], 0]}", "{conv_transpose: 3, kernel: 2, stride: [1, 2, 1]}"),
     *on(SEQUENCE, "{conv: 6, kernel: 3, dilation: 3, padding: 3}"),
     *on(VOLUME, "{conv: 3, kernel: 3, padding: 1, stride: 2}"),
     *on(
@@ -51,6 +80,10 @@ ROWS = [
         "{avgpool: 3, stride: 2, padding: 1}",
         "{avgpool: 3, stride: 2, padding: 1, count_padding: false}",
         "{avgpool: 3, stride: 2, ceil: true}",
+        "{maxpool: 3, stride: 2, padding: [[0, 1], [1, 0]]}",
+        "{maxpool: 3, stride: 2, padding: [[1, 0], [0, 1]], ceil: true}",
+        "{avgpool: 3, stride: 2, padding: [[0, 1], [1, 0]]}",
+        "{avgpool: 3, stride: 2, padding: [0, [1, 0]], count_padding: false}",
         "global_avgpool",
         "flatten",
     ),
@@ -78,6 +111,85 @@ ROWS = [
     *on(VOLUME, "{adaptive_avgpool: [2, 3, 4]}"),
     *on(IMAGE, "{channel_dropout: 0.2}", "{stochastic_depth: 0.2}"),
     *on(IMAGE, "dropout", "{dropout: 0.2}", "identity"),
+    *on(
+        IMAGE,
+        "{upsample: 2}",
+        "{upsample: [3, 2], mode: bilinear}",
+        "{upsample: 2, mode: bilinear, align_corners: true}",
+        "{upsample: 2, mode: bicubic}",
+        "{upsample: 3, mode: bicubic, align_corners: true}",
+        "{upsample: 41}",
+        "{resize: [20, 6]}",
+        "{resize: 7, mode: bilinear}",
+        "{resize: [25, 1], mode: bilinear, align_corners: true}",
+        "{resize: [13, 30], mode: bicubic}",
+        "{pixel_shuffle: 2}",
+    ),
+    *on("[N, 3, 2, 3]", "{resize: [82, 246]}"),
+    *on("[N, 3, 12, 6]", "{pixel_unshuffle: 3}"),
+    *on(SEQUENCE, "{upsample: 3}", "{upsample: 2, mode: linear}", "{resize: 5, mode: linear}", "{resize: 30}"),
+    *on(VOLUME, "{upsample: 2}", "{upsample: [2, 1, 3], mode: trilinear}", "{resize: [3, 4, 20], mode: trilinear}"),
+    Row("{resize_like: [a, b]}", {"a": IMAGE, "b": "[N, 2, T, L]"}),
+    Row("{resize_like: [a, b], mode: bilinear}", {"a": "[N, 4, 3, 4]", "b": "[N, 2, H, W]"}),
+    *on(IMAGE, "{reshape: [4, -1]}", "{reshape: [-1]}", "{reshape: [-1, 0, 0]}", "{reshape: [2, -1, 2, 1]}"),
+    *on("[N, T, 12]", "{reshape: [0, 3, 4]}", "{reshape: [-1, 6]}", "{permute: [2, 1]}"),
+    *on(IMAGE, "{permute: [2, 3, 1]}", "{permute: [1, 3, 2]}", "{channel_shuffle: 2}"),
+    *on(
+        IMAGE,
+        "{slice: 1, start: 1, stop: 3}",
+        "{slice: 2, start: -5}",
+        "{slice: -1, stop: -2, step: 3}",
+        "{slice: 3, start: -7, stop: -1, step: 2}",
+        "{pad: 1}",
+        "{pad: [[1, 2], [0, 3]], value: 0.5}",
+        "{pad: [2, [1, 0]], mode: reflect}",
+        "{pad: [[0, 2], 1], mode: replicate}",
+        "{pad: [[3, 2], 1], mode: circular}",
+    ),
+    *on(SEQUENCE, "{pad: [[2, 0]]}", "{pad: 3, mode: reflect}", "{slice: 2, start: 1, step: 2}"),
+    *on(VOLUME, "{pad: [1, [0, 1], 2], mode: replicate}"),
+    Row("{crop_like: [a, b]}", {"a": "[N, 4, 20, 19]", "b": IMAGE}),
+    Row("{crop_like: [a, b], offset: [1, 2]}", {"a": "[N, 4, 20, 19]", "b": IMAGE}),
+    Row("{cast: float32}", {"x": VECTOR}, before="{cast: int32}"),
+    Row("{cast: bool}", {"x": VECTOR}),
+    *on(
+        IMAGE,
+        "{mean: [2, 3]}",
+        "{mean: 1, keepdim: true}",
+        "{sum: [-1]}",
+        "{max: [1, 2, 3]}",
+        "{min: 3, keepdim: true}",
+        "{scale: 0.5}",
+        "{scale: 2, shift: -1.5}",
+    ),
+    Row("{embedding: 10, features: 6}", {"x": "[N, T]"}, before="{cast: int64}"),
+    Row("{embedding: 10, features: 3, padding: 0}", {"x": "[N, H, W]"}, before="{cast: int32}"),
+    *on("[N, T, 12]", "{parameter: [1, 12]}", "{parameter: [5], mean: 1.0, std: 0}"),
+    *on(IMAGE, "{constant: [0.5, -1, 2], shape: [3, 1, 1]}", "{constant: 0.5, shape: [2, 3]}", "{constant: [1, 2]}"),
+    *on("[N, T, 12]", "{attention: 3}", "{attention: 4, bias: false, causal: true, dropout: 0.1}"),
+    Row("{attention: 2, from: [a, b]}", {"a": "[N, T, 12]", "b": "[N, L, 12]"}),
+    Row("{attention: 2, from: [a, b], causal: true}", {"a": "[N, T, 12]", "b": "[N, L, 12]"}),
+    Row("{attention: 6, from: [a, b, c], bias: false}", {"a": "[N, T, 12]", "b": "[N, 4, 12]", "c": "[N, 4, 12]"}),
+    *on(IMAGE, "{gelu: tanh}", "{hardtanh: -0.5}", "celu", "{celu: 0.5}", "softsign", "log_sigmoid", "log_softmax"),
+    *on(IMAGE, "{glu: 1}", "alpha_dropout", "{stochastic_depth: 0.2, mode: batch}"),
+    *on("[N, T, 12]", "{log_softmax: -1}", "{glu: -1}"),
+    *on(
+        IMAGE,
+        "{lppool: 2}",
+        "{lppool: 3, stride: 2, padding: 1, ceil: true, p: 3}",
+        "{lppool: [2, 3], padding: [[0, 1], 0], p: 1}",
+        "{adaptive_maxpool: 3}",
+        "{adaptive_maxpool: [2, 20]}",
+    ),
+    *on(SEQUENCE, "{lppool: 3, stride: 2, ceil: true}", "{adaptive_maxpool: 4}"),
+    *on(VOLUME, "{lppool: 2}", "{adaptive_maxpool: [1, 2, 3]}"),
+    Row("{subtract: [a, b]}", {"a": IMAGE, "b": "[N, 4, 1, 1]"}),
+    Row("{divide: [a, b]}", {"a": "[N, 1, T]", "b": "[N, 4, T]"}),
+    Row("{maximum: [a, b, c]}", {"a": VECTOR, "b": VECTOR, "c": VECTOR}),
+    Row("{minimum: [a, b]}", {"a": IMAGE, "b": IMAGE}),
+    Row("{matmul: [a, b]}", {"a": "[N, T, 12]", "b": "[N, 12, L]"}),
+    Row("{matmul: [a, b], transpose_second: true}", {"a": "[N, 3, T, 12]", "b": "[N, 1, L, 12]"}),
+    Row("{matmul: [a, b], transpose_first: true}", {"a": "[N, 12, T]", "b": "[N, 12, 5]"}),
     Row("{add: [a, b]}", {"a": IMAGE, "b": IMAGE}),
     Row("{add: [a, b, c]}", {"a": VECTOR, "b": VECTOR, "c": VECTOR}),
     Row("{add: [a, a]}", {"a": VECTOR}),

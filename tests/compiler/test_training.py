@@ -62,11 +62,16 @@ def test_a_run_learns_and_leaves_weights_metrics_pictures_and_a_report(netspec: 
     assert f"{wrong} of 450 held-out samples" in report
 
 
-def test_the_exported_run_predicts_the_held_out_images_as_the_report_says(netspec: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stated", [True, False], ids=["as stated", "where nothing is stated"])
+def test_the_exported_run_predicts_the_held_out_images_as_the_report_says(
+    stated: bool, netspec: Run, tmp_path: Path
+) -> None:
     """From the images as files, through the preprocessing in the ONNX file, to the accuracy of the training loop."""
-    assert netspec("train", "lenet5", "--out", "run", "--epochs", 4).returncode == 0
+    text = load("lenet5").text
+    (tmp_path / "net.yaml").write_text(text if stated else text.partition("deploy:")[0])
+    assert netspec("train", "net.yaml", "--out", "run", "--epochs", 4).returncode == 0
     assert netspec("export", "run", "--weights", "run/last.safetensors").returncode == 0
-    assert netspec("data", "lenet5", "--out", "images").returncode == 0
+    assert netspec("data", "net.yaml", "--out", "images").returncode == 0
     files = sorted((tmp_path / "images").rglob("*.png"))
     done = netspec("predict", "run/model.onnx", *files, "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -129,9 +134,19 @@ def test_a_full_disk_ends_the_run_with_a_message_and_what_was_saved_survives(net
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )  # fmt: skip
     assert done.returncode == 1
-    assert "can't be written" in done.stderr
+    assert "can't be written: File too large\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize(("limit", "file"), [(50_000, "last.safetensors"), (200_000, "checkpoint.pt")])
+def test_a_disk_that_fills_up_is_told_as_the_system_tells_it(limit: int, file: str, netspec: Run) -> None:
+    done = netspec(
+        "train", "mlp", "--out", "run", "--epochs", 1,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == f"error: `run/{file}` can't be written: File too large\n"
 
 
 def test_a_run_is_not_overwritten_unasked_and_not_resumed_as_another(netspec: Run, tmp_path: Path) -> None:
@@ -146,7 +161,28 @@ def test_a_run_is_not_overwritten_unasked_and_not_resumed_as_another(netspec: Ru
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"damaged")
     done = netspec("train", "mlp", "--out", "run", "--epochs", 2, "--resume")
     assert done.returncode == 1
-    assert "is damaged" in done.stderr
+    assert done.stderr.startswith("error: `run/checkpoint.pt` is damaged\n")
+    torch.save({"module": {}}, tmp_path / "run" / "checkpoint.pt")
+    done = netspec("train", "mlp", "--out", "run", "--epochs", 2, "--resume")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: `run/checkpoint.pt` is not a checkpoint of this network and recipe\n")
+
+
+def test_only_what_is_there_and_not_finished_is_resumed(netspec: Run, tmp_path: Path) -> None:
+    arguments = ("train", "mlp", "--epochs", 1, "--resume")
+    done = netspec(*arguments, "--out", "run1")
+    assert done.returncode == 1
+    assert "`run1` holds no run that could go on\n  = help: leave --resume out" in done.stderr
+    assert not (tmp_path / "run1").exists()
+    assert netspec(*arguments[:-1], "--out", "run1").returncode == 0
+    done = netspec(*arguments, "--out", "runl")
+    assert done.returncode == 1
+    assert "did you mean `run1`?" in done.stderr
+    (tmp_path / "run1" / "report.md").unlink()
+    done = netspec(*arguments, "--out", "run1")
+    assert done.returncode == 0
+    assert done.stdout.startswith("the run in run1 is finished: epoch 1 of 1\n")
+    assert (tmp_path / "run1" / "report.md").is_file()  # what a late Ctrl-C had kept from being written
 
 
 def test_the_built_in_images_train_as_a_folder_too(netspec: Run, tmp_path: Path) -> None:
@@ -205,7 +241,7 @@ NAN[7, 2] = np.nan
         ({"x": NAN}, "x[7, 2]"),
         ({"x": np.ones((200, 4), dtype=np.float32)}, "`x` in"),
         ({"y": np.ones((199, 1), dtype=np.float32)}, "199 in `y`"),
-        ({"y": np.ones((200, 2), dtype=np.float32)}, "the targets are N × 2, the network gives N × 1"),
+        ({"y": np.ones((200, 2), dtype=np.float32)}, "`y` is N × 2, the network gives N × 1"),
         ({"x": np.full((200, 3), "a")}, "not numbers"),
     ],
 )
@@ -244,7 +280,9 @@ def test_an_image_that_is_no_image_is_named(netspec: Run, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["classes=7"], "the data has classes 0 to 9, the network gives N × 7"),
+        (["classes=7"], "the data has 10 classes (0, 1, 2, 3, 4, …), the network gives N × 7"),
+        (["classes=7"], "help: `--set classes=10`"),
+        (["train.loss=mse"], "images have classes, and `loss: mse` compares values"),
         (["train.optimizer.adamw=1e18"], "the loss is"),
         (["train.optimizer.adamw=-1"], "must be more than 0"),
         (["train.epochz=3"], "did you mean `epochs`?"),
@@ -344,3 +382,22 @@ def test_a_last_batch_of_one_sample_joins_the_one_before() -> None:
     assert [len(batch) for batch in training.batches_of(torch.arange(65), 32)] == [32, 33]
     assert [len(batch) for batch in training.batches_of(torch.arange(66), 32)] == [32, 32, 2]
     assert [len(batch) for batch in training.batches_of(torch.arange(3), 1)] == [1, 1, 1]
+
+
+def test_auxiliary_outputs_count_in_the_loss_and_the_first_is_judged(netspec: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "two.yaml"
+    spec.write_text(
+        "netspec: 1\ninputs: {x: {shape: [N, 1, 8, 8]}}\nnet:\n  flat: flatten\n  hidden: {linear: 32}\n  act: relu\n"
+        "  early: {linear: 10, from: flat}\n  late: {linear: 10, from: act}\noutputs: [late, early]\n"
+        "train: {data: digits, epochs: 3, optimizer: {adamw: 1e-2}, auxiliary: {early: 0.5}}\n"
+    )
+    done = netspec("train", spec, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    before = build(load(spec), 0).state_dict()
+    after = load_file(tmp_path / "run" / "last.safetensors")
+    assert not torch.equal(before["early.weight"], after["early.weight"])
+    plain = netspec("train", spec, "--out", "none", "--set", "train.auxiliary={early: 0}")
+    assert plain.returncode == 0, plain.stderr
+    untouched = load_file(tmp_path / "none" / "last.safetensors")
+    assert torch.allclose(before["early.weight"] * (1 - 1e-2 * 0.01) ** 129, untouched["early.weight"], atol=1e-4)
+    assert netspec("export", "run", "--verify").returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,9 @@ def test_expectations_are_of_the_specs_own_arguments() -> None:
         ["validate"],
         ["validate", "lenet5", "--format", "xml"],
         ["validate", "lenet5", "--set"],
+        ["validate", "lenet5", "--set", "classes"],
+        ["validate", "lenet5", "--set", "=3"],
+        ["validate", "lenet5", "--set", "classes="],
         ["validate", "--no-such-option", "lenet5"],
         ["summary"],
         ["summary", "lenet5", "mlp"],
@@ -198,6 +202,45 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert result.exit_code == 2
     assert "Usage: " in result.output or "requires an argument" in result.output
     assert "Error: " in result.output
+
+
+def test_a_setting_that_is_none_is_answered_with_the_form() -> None:
+    output = run("validate", "lenet5", "--set", "classes").output
+    assert "'--set': `classes` is no setting; write `--set name=value`" in output
+
+
+def test_ctrl_c_is_130_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("netspec.cli.validate.check", interrupted)
+    result = run("validate", "lenet5")
+    assert (result.exit_code, result.output) == (130, "interrupted\n")
+
+
+# A package that takes long to import, and calls whatever goes wrong in it an error of its own, as NumPy does.
+SLOW_PACKAGE = """
+import time
+print("importing", flush=True)
+try:
+    time.sleep(60)
+except BaseException as error:
+    raise RuntimeError("no such luck") from error
+"""
+
+
+def test_ctrl_c_while_a_command_is_imported_is_130_too(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(SLOW_PACKAGE)
+    command = [sys.executable, "-m", "netspec", "train", "mlp", "--out", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest() -> None:

@@ -166,16 +166,58 @@ def test_a_chain_of_extensions_and_a_library_of_blocks(tmp_path: Path) -> None:
         ("extends: [base.yaml]", "wrong-type", "a file or the name of a spec"),
         ("extends: child.yaml", "extension-cycle", "build on one another"),
         ("extends: base.yaml\nuse: base.yaml\nblocks: {pair: {net: [relu]}}", "duplicate-name", "`pair`"),
+        ("extends: base.yaml\nargs: {width: int}", "missing-argument", "needs the argument `width`"),
+        ("extends: base.yaml\nnet: {b: {linear: 0}}", "out-of-range", "must be at least 1"),
+        ("extends: base.yaml\nnet: [{linear: 3}]", "wrong-type", "name the layers that are changed"),
+        ("extends: base.yaml\nargs: [8]", "wrong-type", "`args: {name: …}`"),
+        ("extends: listed.yaml\nnet: {b: {linear: 5}}", "wrong-type", "name the layers in the base"),
     ],
 )
 def test_extensions_that_meet_nothing_are_told(child: str, code: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "listed.yaml").write_text(LISTED)
     (tmp_path / "child.yaml").write_text(f"netspec: 1\n{child}\n")
     checked = netspec.check(tmp_path / "child.yaml")
     (found,) = checked.diagnostics
     assert found.code == code
     assert words in f"{found.message} {found.help}"
     assert found.span.source.name.endswith("child.yaml")
+
+
+LISTED = "netspec: 1\ninputs: {x: {shape: [N, 4]}}\nnet: [{linear: 8}, {linear: 3}]\n"
+
+
+def test_a_list_takes_the_place_of_a_list(tmp_path: Path) -> None:
+    (tmp_path / "listed.yaml").write_text(LISTED)
+    (tmp_path / "child.yaml").write_text("netspec: 1\nextends: listed.yaml\nnet: [{linear: 2}]\n")
+    assert netspec.load(tmp_path / "child.yaml").parameters() == 4 * 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        ("{npz: data.npz, test: 0.5}", "../bases/data.npz"),
+        ("{folder, path: images}", "../bases/images"),
+        ("{folder: ../pictures}", "../pictures"),
+        ("{npz: /data.npz}", "/data.npz"),
+        ("{npz: ~/data.npz}", "~/data.npz"),
+    ],
+)
+def test_paths_belong_to_the_file_that_says_them(data: str, seen: str, tmp_path: Path) -> None:
+    for folder in ("bases", "mine"):
+        (tmp_path / folder).mkdir()
+    base = BASE.replace("data: digits", f"data: {data}, loss: mse")
+    (tmp_path / "bases" / "base.yaml").write_text(base)
+    (tmp_path / "bases" / "middle.yaml").write_text("netspec: 1\nextends: base.yaml\n")
+    child = tmp_path / "mine" / "child.yaml"
+    child.write_text("netspec: 1\nextends: ../bases/middle.yaml\ntrain: {epochs: 9}\n")
+    network = netspec.load(child)
+    assert network.sections["train"].data.path == seen
+    alone = check_source(Source(str(tmp_path / "mine" / "alone.yaml"), network.text)).network
+    assert alone is not None
+    assert alone.sections["train"].data.path == seen  # also where the two files have become one
+    child.write_text("netspec: 1\nextends: ../bases/middle.yaml\ntrain: {data: {npz: own.npz}}\n")
+    assert netspec.load(child).sections["train"].data.path == "own.npz"
 
 
 def test_every_spec_of_the_zoo_is_valid_without_a_warning() -> None:

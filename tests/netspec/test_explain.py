@@ -136,3 +136,60 @@ def test_an_unknown_layer() -> None:
     assert result.stdout == ""
     assert "`lenet5` has no layer `conv9`" in result.stderr
     assert "did you mean `conv" in result.stderr
+
+
+LEAVES_OUT = """netspec: 1
+args: {depth: 2, act: false}
+inputs: {x: {shape: [N, 8]}}
+blocks:
+  step:
+    args: {n: int}
+    net:
+      fc: {linear: n}
+      shortcut: {when: in.channels != n, from: in, net: {fc: {linear: n}, act: {when: n > 100, relu}}}
+      add: {add: [fc, shortcut]}
+net:
+  first: {step: 16}
+  rest: {repeat: 3, as: "turn{i + 1}", when: i < depth, step: 16}
+  tail: [{linear: 4}, {when: act, relu}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (
+            "tail.1",
+            "`tail.1` is left out, as `act` is false there: act = false\n  = help: its `when` stands at {}:14:30",
+        ),
+        ("rest.turn3", "`rest.turn3` is left out, as `i < depth` is false there: i = 2, depth = 2"),
+        ("rest.turn3.fc", "`rest.turn3.fc` is part of `rest.turn3`, which is left out, as `i < depth`"),
+        (
+            "rest.turn1.shortcut.fc",
+            "`rest.turn1.shortcut.fc` is part of `rest.turn1.shortcut`, which is left out, as `in.channels != n` is "
+            "false there: in.channels = 16, n = 16\n  = help: its `when` stands at {}:9:24",
+        ),
+        ("first.shortcut.act", "`first.shortcut.act` is left out, as `n > 100` is false there: n = 16"),
+        ("rest.turn4", "has no layer `rest.turn4`"),
+        ("first.shortcut.fd", "has no layer `first.shortcut.fd`"),
+        ("tail.9", "has no layer `tail.9`"),
+        ("tail." + 5000 * "9", "has no layer `tail.9"),
+        ("first.fc.weight", "has no layer `first.fc.weight`"),
+    ],
+)
+def test_a_layer_that_is_left_out_says_why(layer: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(LEAVES_OUT)
+    result = CliRunner().invoke(cli, ["explain", str(path), layer])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert words.format(path) in result.stderr
+
+
+def test_a_layer_that_an_extending_spec_leaves_out_is_told_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(LEAVES_OUT)
+    (tmp_path / "child.yaml").write_text("netspec: 1\nextends: base.yaml\nargs: {depth: 1}\n")
+    result = CliRunner().invoke(cli, ["explain", str(tmp_path / "child.yaml"), "rest.turn2"])
+    assert "`i < depth` is false there: i = 1, depth = 1" in result.stderr
+    assert f"{tmp_path / 'base.yaml'}:13:46" in result.stderr
+    result = CliRunner().invoke(cli, ["explain", str(tmp_path / "child.yaml"), "rest.turn2", "--set", "depth=2"])
+    assert result.exit_code == 0

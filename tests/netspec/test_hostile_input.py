@@ -223,8 +223,8 @@ def test_a_name_that_is_not_utf_8(name: bytes) -> None:
 @pytest.mark.parametrize(
     "setting",
     ["classes=\udce9", "classes=\0", "classes=\x07", "classes=[" * 3, "classes=" + "[" * 1_000, "classes=!!int 3",
-     "classes=*a", "classes=&a [*a]", "classes={a: 1}", "classes=9**9**9", "classes=1\n---\n2", "classes=012", "=",
-     "\n=1", "classes", "classes=", "classes= ", "clas\nses=3", "train=3", "train.=3", ".=3", "train..epochs=3",
+     "classes=*a", "classes=&a [*a]", "classes={a: 1}", "classes=9**9**9", "classes=1\n---\n2", "classes=012",
+     "clas\nses=3", "train=3", "train.=3", ".=3", "train..epochs=3",
      "train.optimizer.adam.lr.x=3", "classes=#", "classes='"],
 )  # fmt: skip
 def test_a_hostile_setting(setting: str) -> None:
@@ -235,6 +235,14 @@ def test_a_hostile_setting(setting: str) -> None:
     data = json.loads(validate("lenet5", "--set", setting, "--format", "json").output)
     assert not data["specs"][0]["valid"]
     assert data["specs"][0]["diagnostics"]
+
+
+@pytest.mark.parametrize("setting", ["=", "\n=1", "classes", "classes=", "classes= ", "\udce9"])
+def test_what_is_no_setting_is_wrong_usage(setting: str) -> None:
+    result = validate("lenet5", "--set", setting)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "Error: Invalid value for '--set'" in result.output
 
 
 def test_the_place_of_a_control_character(tmp_path: Path) -> None:

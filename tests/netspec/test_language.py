@@ -275,6 +275,17 @@ def test_settings_of_sections(load: Load) -> None:
     assert (other.optimizer.kind, other.optimizer.lr, other.optimizer.momentum) == ("sgd", 0.1, 0.9)
 
 
+@pytest.mark.parametrize("optimizer", ["{adam: 1e-3, weight_decay: 0.1}", "{adam, lr: 1e-3, weight_decay: 0.1}"])
+def test_the_argument_that_the_kind_itself_sets_can_be_set_by_its_name(optimizer: str, load: Load) -> None:
+    text = f"net: [flatten, {{linear: 10}}]\ntrain: {{data: {{npz: a.npz}}, optimizer: {optimizer}}}\n"
+    changed = load(text, "train.optimizer.lr=0.5", "train.data.path=b.npz").sections["train"]
+    assert (changed.optimizer.lr, changed.optimizer.weight_decay, changed.data.path) == (0.5, 0.1, "b.npz")
+    twice = load(text.replace("adam", "adamw"), "train.optimizer.lr=0.5", "train.optimizer.lr=0.25").sections["train"]
+    assert twice.optimizer.lr == 0.25
+    smoothed = load(text, "train.loss=cross_entropy", "train.loss.label_smoothing=0.1").sections["train"]
+    assert smoothed.loss.label_smoothing == 0.1
+
+
 def test_the_arguments_of_an_op_are_all_there(load: Load) -> None:
     layer = load("net: {a: {conv: 8, kernel: [3, 5], padding: same}}").layer("a")
     assert layer["arguments"] == {

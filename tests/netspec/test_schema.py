@@ -89,7 +89,7 @@ def test_structural_mistakes_are_flagged(general: jsonschema.Draft7Validator) ->
             continue
         caught += found
         codes = {diagnostic.code for diagnostic in check_source(Source("spec.yaml", text)).diagnostics}
-        assert found or not codes & STRUCTURAL, text
+        assert found or not codes or not codes <= STRUCTURAL, text
     assert caught >= 60
 
 

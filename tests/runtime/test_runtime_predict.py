@@ -138,6 +138,15 @@ def test_a_directory_holds_a_model(classifier: Path, array: Path) -> None:
     assert "holds no model.onnx" in refused(classifier.parent / "empty", array)
 
 
+def test_a_directory_without_a_model_says_what_to_give(classifier: Path, array: Path) -> None:
+    folder = classifier.parent / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    assert f"write its model first, with `netspec export {folder}`" in refused(folder, array)
+    classifier.rename(folder / "digits.onnx")
+    assert f"name the file itself: {folder / 'digits.onnx'}" in refused(folder, array)
+
+
 def test_probabilities_that_need_no_softmax(save_model: SaveModel, tmp_path: Path) -> None:
     metadata = {"netspec.labels": '["no", "yes"]', "netspec.postprocess": '{"y": "none"}'}
     signature = (TensorProto.FLOAT, ["n", 2])
@@ -286,7 +295,8 @@ def test_an_image_for_a_model_that_does_not_say_how(save_classifier: SaveModel, 
     Image.new("L", (4, 4)).save(tmp_path / "digit.png")
     error = refused(save_classifier(metadata={}), tmp_path / "digit.png")
     assert "does not say how an image becomes its input 'image'" in error
-    assert "= help: give the prepared tensor as a .npy file" in error
+    assert "`deploy.preprocess`" in error
+    assert "give the prepared tensor as a .npy file" in error
 
 
 def test_missing_files(classifier: Path, tmp_path: Path) -> None:
@@ -324,6 +334,10 @@ def test_top_is_for_classifiers(adder: Path, tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_a_model_alone_is_answered_with_what_is_missing() -> None:
+    assert "name FILES to predict after the model: images, .npy or .npz" in run("runs/demo").output
 
 
 def test_help_ends_with_an_example() -> None:

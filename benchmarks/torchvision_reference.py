@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-FOLDER = Path(__file__).resolve().parent.parent / "reference"
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "reference"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 TOLERANCE = 1e-4  # of the reference output's standard deviation
 

@@ -1,0 +1,152 @@
+"""Maps made finer or coarser, and places exchanged for channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx import TensorProto
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compiler.lowering.base import Emitter, Lowering, lowers
+from netspec.ops.resampling import PixelShuffle, PixelUnshuffle, Resize, ResizeLike, Upsample
+from netspec.tensor import TensorType
+
+Interpolation = Upsample | Resize | ResizeLike
+
+
+def _how(op: Interpolation) -> dict[str, Any]:
+    """The attributes of ONNX's Resize that make it PyTorch's."""
+    if op.mode == "nearest":
+        return {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return {
+        "mode": "cubic" if op.mode == "bicubic" else "linear",
+        "coordinate_transformation_mode": "align_corners" if op.align_corners else "half_pixel",
+        "cubic_coeff_a": -0.75,
+    }
+
+
+def _corners(op: Interpolation) -> bool | None:
+    return None if op.mode == "nearest" else op.align_corners
+
+
+@lowers(Upsample)
+class UpsampleLowering(Lowering):
+    overwritable = True
+
+    @staticmethod
+    def torch(op: Upsample, inputs: tuple[TensorType, ...]) -> nn.Module:
+        # `nearest` rounds a multiple of the factor down for some factors, from 41 on; half a unit further on it can't.
+        mode = "nearest-exact" if op.mode == "nearest" else op.mode
+        factors = tuple(float(factor) for factor in op.factors(inputs[0]))
+        return nn.Upsample(scale_factor=factors, mode=mode, align_corners=_corners(op))
+
+    @staticmethod
+    def onnx(op: Upsample, node: Emitter) -> None:
+        (x,) = node.types
+        scales = node.constant("scales", [1.0, 1.0, *(float(factor) for factor in op.factors(x))])
+        node.emit("Resize", [node.inputs[0], "", scales], **_how(op))
+
+
+class ResizeTo(nn.Module):
+    """Brings a map to a fixed size, or to that of a second map."""
+
+    def __init__(self, size: tuple[int, ...] | None, mode: str, align_corners: bool | None) -> None:
+        super().__init__()
+        self.size = size
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def forward(self, x: Tensor, like: Tensor | None = None) -> Tensor:
+        size = self.size if like is None else like.shape[2:]
+        return functional.interpolate(x, size, mode=self.mode, align_corners=self.align_corners)
+
+
+@lowers(Resize)
+class ResizeLowering(Lowering):
+    overwritable = True
+
+    @staticmethod
+    def torch(op: Resize, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return ResizeTo(op.sizes(inputs[0]), op.mode, _corners(op))
+
+    @staticmethod
+    def onnx(op: Resize, node: Emitter) -> None:
+        _resize_to(op, node, [node.constant(f"size{i}", [size]) for i, size in enumerate(op.sizes(node.types[0]))])
+
+
+@lowers(ResizeLike)
+class ResizeLikeLowering(Lowering):
+    overwritable = True
+
+    @staticmethod
+    def torch(op: ResizeLike, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return ResizeTo(None, op.mode, _corners(op))
+
+    @staticmethod
+    def onnx(op: ResizeLike, node: Emitter) -> None:
+        like = node.inputs[1]
+        axes = range(2, node.types[0].rank)
+        _resize_to(op, node, [node.emit("Shape", [like], f"size{i - 2}", start=i, end=i + 1) for i in axes])
+
+
+def _resize_to(op: Interpolation, node: Emitter, sizes: list[str]) -> None:
+    """Nodes that bring the first input to sizes, each the name of a vector of one number."""
+    if op.mode != "nearest":
+        channels = node.emit("Shape", [node.inputs[0]], "channels", start=0, end=2)
+        node.emit(
+            "Resize", [node.inputs[0], "", "", node.emit("Concat", [channels, *sizes], "sizes", axis=0)], **_how(op)
+        )
+        return
+    value = node.inputs[0]
+    for index, size in enumerate(sizes):
+        last = index == len(sizes) - 1
+        places = _nearest(node, index, size)
+        value = node.emit("Gather", [value, places], "" if last else f"gathered{index}", axis=index + 2)
+
+
+def _nearest(node: Emitter, index: int, size: str) -> str:
+    """The places ⌊i·(old/new)⌋ in float32, as PyTorch reckons; i/(new/old), as Resize does, is at times another."""
+
+    def number(name: str, vector: str) -> str:
+        return node.emit("Squeeze", [vector], f"{name}{index}")
+
+    old = node.emit("Shape", [node.inputs[0]], f"old{index}", start=index + 2, end=index + 3)
+    floats = [
+        node.emit("Cast", [v], f"{name}{index}", to=TensorProto.FLOAT) for name, v in (("from", old), ("to", size))
+    ]
+    ratio = node.emit("Div", floats, f"ratio{index}")
+    zero, one = node.constant(f"zero{index}", [0]), node.constant(f"one{index}", [1])
+    bounds = [number("first", zero), number("count", size), number("step", one)]
+    units = node.emit("Cast", [node.emit("Range", bounds, f"range{index}")], f"units{index}", to=TensorProto.FLOAT)
+    places = node.emit("Floor", [node.emit("Mul", [units, ratio], f"scaled{index}")], f"floored{index}")
+    whole = node.emit("Cast", [places], f"places{index}", to=TensorProto.INT64)
+    return node.emit("Min", [whole, node.emit("Sub", [old, one], f"final{index}")], f"bounded{index}")
+
+
+@lowers(PixelShuffle)
+class PixelShuffleLowering(Lowering):
+    @staticmethod
+    def torch(op: PixelShuffle, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.PixelShuffle(op.factor)
+
+    @staticmethod
+    def onnx(op: PixelShuffle, node: Emitter) -> None:
+        node.emit("DepthToSpace", [node.inputs[0]], blocksize=op.factor, mode="CRD")
+
+
+@lowers(PixelUnshuffle)
+class PixelUnshuffleLowering(Lowering):
+    @staticmethod
+    def torch(op: PixelUnshuffle, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return nn.PixelUnshuffle(op.factor)
+
+    @staticmethod
+    def onnx(op: PixelUnshuffle, node: Emitter) -> None:
+        """ONNX stacks the places first and the channels within; PyTorch the other way round."""
+        channels = node.types[0].shape[1]
+        assert isinstance(channels, int)
+        places = op.factor**2
+        order = node.constant("order", [place * channels + c for c in range(channels) for place in range(places)])
+        stacked = node.emit("SpaceToDepth", [node.inputs[0]], "stacked", blocksize=op.factor)
+        node.emit("Gather", [stacked, order], axis=1)

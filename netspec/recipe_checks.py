@@ -1,0 +1,140 @@
+"""Whether `train` and `deploy` fit the network that they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
+from netspec.dims import Dim
+from netspec.network import Network
+from netspec.recipe import CrossEntropy, Deploy, Preprocess, Train
+from netspec.tensor import write_shape
+from netspec.yaml_reader import Entry, Mapping, Node
+
+
+def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
+    """Holds the loss, the labels and the preprocessing against the shapes of the network's inputs and outputs.
+
+    Args:
+        root: the spec's tree, for the places.
+    """
+    train, deploy = network.sections.get("train"), network.sections.get("deploy")
+    found: list[Diagnostic] = []
+    if train is not None and isinstance(train.loss, CrossEntropy):
+        found += _class_scores(network, root.entries["train"])
+    if train is not None and network.outputs:
+        found += _auxiliary(network, train, root.entries["train"])
+    if deploy is not None:
+        section = root.entries["deploy"].value
+        assert isinstance(section, Mapping)
+        if deploy.labels:
+            found += _labels(network, deploy, train, section.entries["labels"].value)
+        if deploy.preprocess is not None:
+            found += _preprocess(network, deploy.preprocess, section.entries["preprocess"])
+    for diagnostic in found:
+        findings.add(diagnostic)
+
+
+def _class_scores(network: Network, entry: Entry) -> Iterator[Diagnostic]:
+    """`cross_entropy` takes scores of classes, of every output."""
+    for output in network.outputs:
+        if (_classes(network, output) or 0) < 2:
+            assert isinstance(entry.value, Mapping)
+            loss = entry.value.get("loss")
+            shown = write_shape(_shape(network, output), network.sizes)
+            yield Diagnostic(
+                "recipe-mismatch",
+                f"`cross_entropy` takes scores, N × classes, of two classes or more; the output `{output}` is {shown}",
+                loss.span if loss else entry.key.span,
+                labels=(_giver(network, output),),
+                help="let the network end with `linear: classes`, or write `loss: mse`",
+            )
+
+
+def _auxiliary(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]:
+    """Every output but the first, which is judged, has a weight in the loss."""
+    main, *others = network.outputs
+    assert isinstance(entry.value, Mapping)
+    given = entry.value.entries.get("auxiliary")
+    for name in train.numbers.auxiliary:
+        if name not in others:
+            assert given is not None and isinstance(given.value, Mapping)
+            message = f"`{name}` is no further output" if name != main else f"`{main}` is the output that is judged"
+            span = given.value.entries[name].key.span
+            help = did_you_mean(name, others) or "weigh the outputs after the first"
+            yield Diagnostic("recipe-mismatch", message, span, help=help)
+    missing = [name for name in others if name not in train.numbers.auxiliary]
+    if missing:
+        weights = ", ".join(f"{name}: 0.3" for name in missing)
+        message = f"the network has several outputs, and nothing says what the loss of `{missing[0]}` counts"
+        help = f"`{main}` is judged; weigh the others: `auxiliary: {{{weights}}}`"
+        yield Diagnostic("recipe-mismatch", message, given.key.span if given else entry.key.span, help=help)
+
+
+def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -> Iterator[Diagnostic]:
+    """One label for each class: every output, where all are taken for scores of classes, else at least one."""
+    scores = deploy.postprocess == "softmax" or (
+        deploy.postprocess is None and train is not None and isinstance(train.loss, CrossEntropy)
+    )
+    columns = {name: _classes(network, name) for name in network.outputs if len(_shape(network, name)) == 2}
+    count = len(deploy.labels)
+    if not columns:
+        message = "`labels` names classes, and no output is N × classes"
+        yield Diagnostic("recipe-mismatch", message, node.span, help="remove `labels`")
+        return
+    wrong = {name: classes for name, classes in columns.items() if classes is not None and classes != count}
+    if not wrong or (len(wrong) < len(columns) and not scores):
+        return
+    output, classes = next(iter(wrong.items()))
+    yield Diagnostic(
+        "recipe-mismatch",
+        f"`labels` names {count} class{'es' if count > 1 else ''}, the output `{output}` has {classes}",
+        node.span,
+        labels=(_giver(network, output),),
+        help=f"give {classes} names, in the order of the columns, or `labels: []` for none",
+    )
+
+
+def _preprocess(network: Network, steps: Preprocess, entry: Entry) -> Iterator[Diagnostic]:
+    """One mean and one standard deviation for each channel, where they are lists."""
+    images = [name for name in network.inputs if is_image(network, name)]
+    if not images:
+        message = "`preprocess` is for images, and no input is N × 1 or 3 × height × width"
+        yield Diagnostic(
+            "recipe-mismatch", message, entry.key.span, help="remove `preprocess`: arrays go in as they are"
+        )
+    assert isinstance(entry.value, Mapping)
+    for name in images:
+        channels = _shape(network, name)[1]
+        for key in ("mean", "std"):
+            values = getattr(steps, key)
+            if isinstance(values, tuple) and len(values) != channels:
+                numbers = f"{len(values)} number{'' if len(values) == 1 else 's'}"
+                yield Diagnostic(
+                    "recipe-mismatch",
+                    f"`{key}` has {numbers}, the input `{name}` has {channels} channel{'' if channels == 1 else 's'}",
+                    entry.value.entries[key].value.span,
+                    labels=(Label(network.layer(name)["span"], f"`{name}` is {write_shape(_shape(network, name))}"),),
+                    help="give one number for each channel, or one for all: no list",
+                )
+
+
+def is_image(network: Network, name: str) -> bool:
+    """Whether an input is N × 1 or 3 × height × width, so that images can be made into it."""
+    shape = _shape(network, name)
+    return len(shape) == 4 and shape[1] in (1, 3)
+
+
+def _shape(network: Network, name: str) -> tuple[Dim, ...]:
+    return network.layer(network.outputs.get(name, name))["output"].shape
+
+
+def _classes(network: Network, output: str) -> int | None:
+    """The columns of an output N × classes; None where it is no such output, or where they are not known."""
+    shape = _shape(network, output)
+    return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
+
+
+def _giver(network: Network, output: str) -> Label:
+    node = network.outputs[output]
+    return Label(network.layer(node)["span"], f"`{node}` gives {write_shape(_shape(network, output), network.sizes)}")

@@ -7,32 +7,40 @@ import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from io import TextIOWrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netspec.cli.interrupts import INTERRUPTED, ends_at_once, tell_interrupted
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 GROUP = "netspec.commands"
 OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
 ORDER = (
-    "validate", "summary", "explain", "draw", "diff", "list", "compile", "train", "data", "export", "predict", "serve",
+    "init", "validate", "summary", "explain", "draw", "diff", "list", "fmt", "schema", "compile", "train", "data",
+    "export", "predict", "serve", "completion",
 )  # fmt: skip
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
+    "init": "Write a spec to start from.",
     "validate": "Check specs and tell every mistake.",
     "summary": "Layers with shapes, parameters, MACs and receptive fields.",
     "explain": "Work one layer out by hand.",
     "draw": "The network as a picture.",
     "diff": "What changed between two specs.",
     "list": "The specs of the zoo.",
+    "fmt": "Lay spec files out in one way.",
+    "schema": "Write the language as a JSON Schema, for editors.",
     "compile": "Write a spec as PyTorch source that stands alone.",
     "train": "Train a spec on its data.",
     "data": "Write the images that a spec is trained on into folders.",
     "export": "Write a spec or a trained run as an ONNX file.",
     "predict": "Run a model on images or arrays.",
     "serve": "Serve a model over the Open Inference Protocol.",
+    "completion": "Print a script for completion in bash, zsh or fish.",
 }
 
 
@@ -45,7 +53,18 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+        if entry and ctx.resilient_parsing:
+            from netspec.cli.outline import outline  # completing imports no command
+
+            return outline(entry)
         return load_command(entry) if entry else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # only completing needs it
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        own = click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=SUMMARIES.get(name)) for name in names] + own
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

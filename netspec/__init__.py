@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netspec.diagnostics import Diagnostic, SpecError
     from netspec.loading import Checked, check, load
+    from netspec.model import Model
     from netspec.network import Layer, Network
 
 __version__ = "0.1.0"
-__all__ = ["Checked", "Diagnostic", "Layer", "Network", "SpecError", "check", "load"]
+__all__ = ["Checked", "Diagnostic", "Layer", "Model", "Network", "SpecError", "check", "load"]
 
 _HOMES = {
     "Checked": "loading",
@@ -25,6 +26,7 @@ _HOMES = {
     "SpecError": "diagnostics",
     "Layer": "network",
     "Network": "network",
+    "Model": "model",
 }
 
 

@@ -137,7 +137,8 @@ class _ImageReader:
         if image.size != (width, height):
             image = image.resize((width, height), _FILTERS[self.steps["resize"]])
         pixels = np.asarray(image)
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        # In rows of memory as PyTorch has them: some of its CPU kernels write past the end of others.
+        return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """N × C × H × W bytes as the network's input."""

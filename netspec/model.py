@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netspec.files import write_whole
 from netspec.network import Network
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Model(Network):
             if form not in FORMATS:
                 known = ", ".join(f".{name}" for name in FORMATS)
                 raise DrawingError(f"`{path}` has no ending of a picture", f"one of {known}")
-            Path(path).write_bytes(draw(self, form, depth))
+            write_whole(Path(path), draw(self, form, depth))
         return Drawing(self, depth)
 
     def torch(self, weights: str | Path | None = None, seed: int = 0) -> Any:

@@ -9,6 +9,7 @@ import click
 
 from netspec.cli.common import load_or_exit, refuse, set_option
 from netspec.drawing import FORMATS, DrawingError, draw
+from netspec.files import write_whole
 
 
 @click.command(epilog="Example: netspec draw googlenet -o googlenet.svg")
@@ -49,9 +50,7 @@ def command(
         return
     assert out is not None
     try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        with click.open_file(out, "wb", atomic=True) as file:
-            file.write(drawn)
+        write_whole(Path(out), drawn)
     except OSError as error:
         refuse(f"`{out}` can't be written: {error.strerror or error}")
 

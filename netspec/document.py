@@ -178,7 +178,20 @@ def _read_inputs(root: Mapping, arguments: dict[str, Any], findings: Findings) -
             found = _read_input(name, entry, entry.value, arguments, findings)
             if found:
                 inputs[name] = found
+    _check_sizes_agree(inputs, findings)
     return inputs
+
+
+def _check_sizes_agree(inputs: dict[str, Input], findings: Findings) -> None:
+    """One name of a free dimension is one size, in whichever inputs it stands."""
+    known: dict[str, tuple[int, str]] = {}
+    for name, declared in inputs.items():
+        for symbol_name, size in declared.sizes.items():
+            other, where = known.setdefault(symbol_name, (size, name))
+            if other != size:
+                message = f"`{symbol_name}` is {other} in the input `{where}` and {size} in `{name}`"
+                help = "one name is one size; give the other dimension another name"
+                findings.add(Diagnostic("two-sizes", message, declared.span, help=help))
 
 
 def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any], findings: Findings) -> Input | None:

@@ -8,6 +8,7 @@ unknown type, on which nothing further is said: one mistake, one diagnostic.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from netspec.binding import show
 from netspec.calls import block_arguments, is_dense, turn_name
@@ -68,10 +69,11 @@ class _Elaborator(Reader):
         super().__init__(document, network, findings)
         self.forms: dict[int, LayerForm | None] = {}
         self.blocks: Blocks = {name: block.parameters for name, block in document.blocks.items()}
-        self.blocks |= dict.fromkeys(layer_arguments(document), EVERYTHING)
+        self.layer_arguments = layer_arguments(document)
         self.shares = document.net is not None and says(SHARE, document.net, document.blocks)
         self.conditions: dict[int, tuple[Entry, bool]] = {}  # every `when`, and whether it ever was true
         self.shortcuts: dict[int, tuple[Entry, bool]] = {}  # every `shortcut`, and whether it ever was needed
+        self.worked_out: set[int] = set()  # the layers as written that stand somewhere in the network
         self.used_blocks: list[str] = []
         self.depth = 0  # of containers around the layer at hand
         self.steps = 0  # layers and containers met
@@ -95,6 +97,11 @@ class _Elaborator(Reader):
             last = self.sequence(self.document.net, scope)
         except TooLarge:
             last = None
+        if self.network.left_out or self.shortcuts:
+            from netspec.unseen import unseen_mistakes  # only where there may be some
+
+            for wrong in unseen_mistakes(self.document, self.forms, self.worked_out, self.layer_arguments):
+                self.findings.add(wrong)
         never = [entry for entry, ever in self.conditions.values() if not ever]
         idle = [entry for entry, needed in self.shortcuts.values() if not needed]
         return Elaborated(scope, last or Result(None), never, idle)
@@ -165,11 +172,16 @@ class _Elaborator(Reader):
             result.maker = (form, scope, path)
         return result
 
-    def form(self, node: Node, scope: Scope) -> LayerForm | None:
+    def form(self, node: Node, scope: Scope, variables: dict[str, Any] | None = None) -> LayerForm | None:
+        """A layer taken apart, where these arguments, else those of the scope, are known; None after a mistake."""
         key = id(node)
         if key not in self.forms:
+            known = self.blocks
+            if self.layer_arguments:
+                names = self.layer_arguments & (scope.variables if variables is None else variables).keys()
+                known = known | dict.fromkeys(names, EVERYTHING)
             try:
-                self.forms[key] = read_layer(node, self.blocks)
+                self.forms[key] = read_layer(node, known)
             except FormError as error:
                 self.forms[key] = None
                 self.report(error.diagnostic, scope)
@@ -321,13 +333,14 @@ class _Elaborator(Reader):
             if not condition:
                 self.network.left_out[path] = self.reason(entry.value, scope)
                 return self.left_out(form, scope, entry, reads)
+        self.worked_out.add(id(form))
         if form.kind in CONTAINERS:
             return self.container(form, scope, path, reads)
         if form.kind in self.document.blocks:
             return self.block(self.document.blocks[form.kind], form, scope, path, reads)
         if form.kind == SHARE:
             return self.share(form, scope, path, reads)
-        if form.kind in self.blocks:
+        if form.kind in self.layer_arguments and form.kind in scope.variables:
             return self.given_layer(form, scope, path, reads)
         return self.operation(form, scope, path, reads)
 
@@ -366,14 +379,10 @@ class _Elaborator(Reader):
 
     def given_layer(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         """A layer whose kind is an argument: the layer that the argument was given."""
-        value = scope.variables.get(form.kind)
+        value = scope.variables[form.kind]
         if not isinstance(value, LayerValue):
-            if value is not None or form.kind not in scope.variables:
-                message = f"no argument of type `layer` is called `{form.kind}` here"
-                help = f"declare it: `args: {{{form.kind}: layer}}`"
-                self.report(Diagnostic("unknown-op", message, form.where, help=help), scope)
-            return Result(None)
-        own = self.form(value.node, scope)
+            return Result(None)  # a mistake that was told where it was given
+        own = self.form(value.node, scope, value.variables)
         if own is None:
             return Result(None)
         if value.word is not None:

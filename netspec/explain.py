@@ -28,6 +28,8 @@ def explain_layer(network: Network, path: str) -> list[Line]:
     ]
     lines += op.explain(inputs, output)
     lines.append(Line("output", "", write_shape(output.shape)))
+    if layer["module"] != path and layer["weights"]:
+        lines.append(Line("weights", "", f"those of the module `{layer['module']}`"))
     for name, weight in layer["weights"].items():
         kept = "" if weight.kind == "parameter" else "  (kept, not trained)"
         lines.append(Line(name, "", (" × ".join(str(size) for size in weight.shape) or "one number") + kept))

@@ -64,7 +64,7 @@ class Tree:
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![A-Za-z_])"
-    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<op>\*\*|//|==|!=|<=|>=|[-+*/%<>()\[\],.]))"
+    r"|(?P<text>'[^']*'|\"[^\"]*\")|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<op>\*\*|//|==|!=|<=|>=|[-+*/%<>()\[\],.]))"
 )
 
 
@@ -110,7 +110,7 @@ class _Parser:
         return token
 
     def accept(self, text: str) -> bool:
-        if self.next.text == text and self.next.kind != "number":
+        if self.next.text == text and self.next.kind not in ("number", "text"):
             self.position += 1
             return True
         return False
@@ -212,6 +212,8 @@ class _Parser:
             if len(digits) > 40:
                 raise ExpressionError(f"a number of {len(digits)} digits is too large", token.start, len(token.text))
             return self.node("number", (), int(digits) if digits.isdigit() else float(digits), token.start)
+        if token.kind == "text":
+            return self.node("number", (), token.text[1:-1], token.start)
         if token.text in ("true", "True", "false", "False"):
             return self.node("number", (), token.text.lower() == "true", token.start)
         if token.kind == "name" and token.text not in KEYWORDS:

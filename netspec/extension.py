@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from netspec.diagnostics import Diagnostic, Label, SpecError, did_you_mean
+from netspec.layers import find_op
 from netspec.source import Span
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence, parse, read_file
 from netspec.zoo import find_spec
@@ -179,7 +180,8 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
                         f"the spec that this one extends has no {what} `{key}`",
                         entry.key.span,
                         labels=(Label(where, "extended here"),),
-                        help=did_you_mean(key, merged) or (ADDING if section == "net" else ""),
+                        notes=(ADDING,) if section == "net" else (),
+                        help=did_you_mean(key, merged),
                     )
                 ]
             )
@@ -194,7 +196,12 @@ def _merge_section(section: str, base: Mapping, own: Mapping, where: Span) -> Ma
 
 def _reads_by_name(layer: Node) -> bool:
     """Whether a layer says what it reads, so that it can be added below those of the base without a doubt."""
-    return isinstance(layer, Mapping) and bool({"from", "over"} & layer.entries.keys())
+    if not isinstance(layer, Mapping):
+        return False
+    if {"from", "over"} & layer.entries.keys():
+        return True
+    lists = [key for key, entry in layer.entries.items() if isinstance(entry.value, Sequence)]
+    return any(getattr(find_op(key), "wiring", False) for key in lists)
 
 
 def written_out(root: Node) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,9 +160,7 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
     """`outputs`: a list of references, or names for them; the last layer where the section is missing."""
     node = document.root.get("outputs")
     if node is None:
-        last = elaborated.last
-        ends = [last.children[name] for name in last.several] or [last]
-        network.outputs = {end.node: end.node for end in ends if end.node is not None}
+        network.outputs = {node: node for node in _ends(elaborated.last)}
         return
     named: list[tuple[str | None, Node]]
     if isinstance(node, MappingNode):
@@ -185,11 +183,24 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
             continue
         if result.node is not None:
             assert isinstance(reference, Scalar)
-            network.outputs[name or result.node] = result.node
-            if name in network.graph and name != result.node:
-                message = f"the output `{name}` is another layer than the one called so"
+            given = name or reference.text  # as it is written, whatever stands inside a container
+            if given in network.outputs:
+                message = f"`{given}` is named twice"
+                findings.add(Diagnostic("duplicate-name", message, reference.span, help="name each output once"))
+            network.outputs[given] = result.node
+            if given in network.graph and given != result.node:
+                message = f"the output `{given}` is another layer than the one called so"
                 help = "give the output a name of its own"
                 findings.add(Diagnostic("duplicate-name", message, reference.span, help=help))
+
+
+def _ends(result: Result) -> Iterator[str]:
+    """The tensors that a result stands for, also where each of several is several."""
+    if result.several:
+        for name in result.several:
+            yield from _ends(result.children[name])
+    elif result.node is not None:
+        yield result.node
 
 
 def _flatten(names: dict[str, Result], prefix: str, into: dict[str, str]) -> None:

@@ -136,6 +136,10 @@ def _read_declared(name: str, item: Entry, node: Mapping, findings: Findings) ->
             message = f"`{key}` bounds numbers, and `{name}` is of type `{bounds.type}`"
             findings.add(Diagnostic("wrong-type", message, rest[key].key.span, help="leave it out"))
             return None
+    if "choices" in rest and bounds.type == "list":
+        message = f"`choices` are of single values, and `{name}` is a list"
+        findings.add(Diagnostic("wrong-type", message, rest["choices"].key.span, help="leave it out"))
+        return None
     default = node.entries["default"].value if "default" in node.entries else None
     if isinstance(default, Scalar) and default.value is None:
         default = None
@@ -245,7 +249,8 @@ def _bounds_mistake(parameter: Parameter, value: Any) -> tuple[str, str, str] | 
         return "out-of-range", f"`{parameter.name}` must be at least {bounds.min}, got {show(value)}", bounds.help
     if bounds.max is not None and value > bounds.max:
         return "out-of-range", f"`{parameter.name}` must be at most {bounds.max}, got {show(value)}", bounds.help
-    if bounds.choices is not None and value not in bounds.choices:
+    word = value.word if isinstance(value, LayerValue) else value
+    if bounds.choices is not None and word not in bounds.choices:
         known = [str(choice) for choice in bounds.choices]
         help = did_you_mean(str(value), known) or "it is one of " + ", ".join(f"`{word}`" for word in known)
         return "out-of-range", f"`{parameter.name}` can't be {show(value)}", help

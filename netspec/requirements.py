@@ -25,8 +25,9 @@ class Requirement:
 
     Attributes:
         name: of the dimension.
-        least: the smallest size that works.
-        step: from one size that works to the next; 1 where every size from `least` does.
+        least: the smallest size of those `step` apart that works.
+        step: all sizes so far apart from `least` on work; 1 where every size does.
+        also: what other sizes that work leave when divided by `step`.
         equal: the dimensions that it has to be equal to.
         layer: the layer that refuses the sizes between; else the one that refuses smaller sizes; None where none does.
     """
@@ -36,6 +37,7 @@ class Requirement:
     step: int = 1
     equal: tuple[str, ...] = ()
     layer: str | None = None
+    also: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         at = f" (`{self.layer}`)" if self.layer else ""
@@ -46,7 +48,8 @@ class Requirement:
             return f"`{self.name}` is at least {self.least}{at}"
         if self.least % self.step == 0:
             more = f", at least {self.least}" if self.least > self.step else ""
-            return f"`{self.name}` is a multiple of {self.step}{more}{at}"
+            others = f", or leaves {' or '.join(map(str, self.also))}" if self.also else ""
+            return f"`{self.name}` is a multiple of {self.step}{others}{more}{at}"
         return f"`{self.name}` is {self.least}, or larger by a multiple of {self.step}{at}"
 
 
@@ -124,14 +127,16 @@ def _of_one(layers: _Layers, names: tuple[str, ...]) -> Requirement | None:
     nominal = max([layers.sizes.get(name, 1) for name in names])
     base = PERIOD * (max(nominal, 512) // PERIOD + 1)
     step, offset, layer = 1, 0, None
+    also: tuple[int, ...] = ()
     for probe in PROBES:
         layer = layer or refusing(base + probe)
     if layer is not None or refusing(base) is not None:
         works = [refusing(base + r) is None for r in range(PERIOD)]
         step = next((s for s in _divisors() if works == (works[:s] * (PERIOD // s))), PERIOD)
-        if works[:step].count(True) != 1 or step == PERIOD:
+        if True not in works[:step] or step == PERIOD:
             return None
         offset = works[:step].index(True)
+        also = tuple(r for r in range(offset + 1, step) if works[r])
     low, high = -1, base // step  # offset + step·low fails, offset + step·high works
     while high - low > 1:
         middle = (low + high) // 2
@@ -142,7 +147,7 @@ def _of_one(layers: _Layers, names: tuple[str, ...]) -> Requirement | None:
     least = offset + step * high
     if layer is None and least > 1:
         layer = refusing(least - 1)
-    return Requirement(names[0], least, step, layer=layer)
+    return Requirement(names[0], least, step, layer=layer, also=also)
 
 
 def _divisors() -> Iterator[int]:

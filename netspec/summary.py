@@ -84,7 +84,7 @@ def totals(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("parameters", f"{summary['parameters']:,}"),
         ("MACs a sample", _count(summary["macs"])),
         ("weights in float32", _bytes(4 * summary["parameters"])),
-        ("depth", f"{summary['depth']} weighted layers"),
+        ("depth", f"{summary['depth']} weighted layer{'s' if summary['depth'] != 1 else ''}"),
         *(("needs", need) for need in summary["needs"]),
     ]
 

@@ -61,3 +61,12 @@ def test_commands_print_what_the_pages_show(line: str, output: str, monkeypatch:
     done = CliRunner().invoke(cli, shlex.split(line)[1:])
     found = "\n".join(part.rstrip() for part in done.output.splitlines())
     assert found.strip() == output.strip()
+
+
+def test_the_tutorial_shows_the_specs_that_lie_beside_it() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    files = {path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "tutorial").glob("*.yaml")}
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    shown = [block for block in blocks if block.startswith("netspec: 1")]
+    assert len(shown) >= 8
+    assert set(shown) <= files

@@ -65,7 +65,9 @@ def _show_text(checked: Checked) -> None:
     if checked.network is not None:
         layers = sum(1 for _ in checked.network.layers())
         skipped = "" if checked.network.as_written else ", `expect` not checked: arguments or sizes were changed"
-        more = f", {layers} layers, {checked.network.parameters():,} parameters{skipped}{more}"
+        more = (
+            f", {layers} layer{'s' if layers != 1 else ''}, {checked.network.parameters():,} parameters{skipped}{more}"
+        )
     elif checked.valid:
         more = f", a library of blocks{more}"
     click.echo(f"{checked.file}: {'valid' + more if checked.valid else found}")

@@ -48,9 +48,16 @@ class Requirement:
             return f"`{self.name}` is at least {self.least}{at}"
         if self.least % self.step == 0:
             more = f", at least {self.least}" if self.least > self.step else ""
-            others = f", or leaves {' or '.join(map(str, self.also))}" if self.also else ""
+            others = f", or leaves {_listed(self.also)}" if self.also else ""
             return f"`{self.name}` is a multiple of {self.step}{others}{more}{at}"
         return f"`{self.name}` is {self.least}, or larger by a multiple of {self.step}{at}"
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    """Numbers in words: `3`, `3 or 5`, `25 to 31`."""
+    if len(numbers) > 2 and numbers == tuple(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return " or ".join(map(str, numbers))
 
 
 class _Layers:

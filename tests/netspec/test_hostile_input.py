@@ -117,7 +117,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "powers in a chain": (in_expression("**".join(["1"] * 130)), "expression"),
     "minus signs": (in_expression("-" * 399 + "x"), "unknown-name"),
     "dunder": (in_expression("().__class__.__bases__[0].__subclasses__()"), "expression"),
-    "import": (in_expression('__import__("os")'), "expression"),
+    "import": (in_expression('__import__("os")'), "unknown-name"),
     "reference cycle": (layers("a: {relu, from: b}", "b: {relu, from: a}"), "forward-reference"),
     "a layer that reads itself": (layers("a: {conv: 8, kernel: 1, from: a}"), "forward-reference"),
     "a block in itself": (blocks("b: {net: {x: b}}", net="{a: b}"), "block-cycle"),

@@ -129,7 +129,7 @@ def test_several_inputs_and_outputs(load: Load) -> None:
     )
     assert network.inputs == ("left", "right")
     assert network.outputs == {"logits": "head", "features": "both"}
-    assert load("net: {a: relu, b: {net: {c: relu}}}\noutputs: [a, b]").outputs == {"a": "a", "b.c": "b.c"}
+    assert load("net: {a: relu, b: {net: {c: relu}}}\noutputs: [a, b]").outputs == {"a": "a", "b": "b.c"}
 
 
 # -- blocks, repeat, when

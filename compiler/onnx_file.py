@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +82,29 @@ def _bytes(array: Array) -> memoryview:
 
 
 def _write_side_file(arrays: Mapping[str, Array], path: Path) -> Path:
-    digest = hashlib.sha256()
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    for name, array in contiguous.items():
-        digest.update(name.encode())
-        digest.update(_bytes(array))
+    """Writes the weights one after another; several at a time, as taking their digests and writing both take long."""
+    offsets: dict[str, int] = {}
+    end = 0
+    for name, array in arrays.items():
+        offsets[name], end = end, end + _padded(array.nbytes)
+    unnamed = path.with_name(f".{path.name}.weights")  # until all of it is known
+    with whole_file(unnamed) as temporary:
+        with temporary.open("r+b") as file:
+            file.truncate(end)
+
+        def write(name: str) -> bytes:
+            content = _bytes(np.ascontiguousarray(arrays[name]))
+            with temporary.open("r+b", buffering=0) as own:
+                own.seek(offsets[name])
+                left = content
+                while left:
+                    left = left[own.write(left) :]
+            return name.encode() + hashlib.sha256(content).digest()
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            digest = hashlib.sha256(b"".join(pool.map(write, arrays)))
     side = path.with_name(f"{path.name}.{digest.hexdigest()[:8]}.data")
-    with whole_file(side) as temporary, temporary.open("wb") as file:
-        for array in contiguous.values():
-            file.write(_bytes(array))
-            file.write(b"\0" * (_padded(array.nbytes) - array.nbytes))
+    unnamed.replace(side)
     return side
 
 

@@ -6,6 +6,7 @@ and a container can be sharded, checkpointed or replaced like any module.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -75,11 +76,13 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
         CompilerError: a layer has no PyTorch lowering.
     """
     modules: dict[str, nn.Module] = {}
+    readers = Counter(value for _, layer in network.layers() for value in layer["inputs"])
+    readers.update(network.outputs.values())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for path, layer in network.layers():
             if layer["module"] not in modules and not isinstance(layer["op"], Part):
-                modules[layer["module"]] = _leaf(network, path, weights)
+                modules[layer["module"]] = _leaf(network, path, readers, weights)
     return _container(plans_of(network), "", modules)
 
 
@@ -96,7 +99,7 @@ def submodule(module: nn.Module, path: str) -> nn.Module:
     return found
 
 
-def _leaf(network: Network, path: str, weights: Mapping[str, Tensor] | None) -> nn.Module:
+def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapping[str, Tensor] | None) -> nn.Module:
     layer = network.layer(path)
     op = layer["op"]
     assert op is not None
@@ -109,10 +112,12 @@ def _leaf(network: Network, path: str, weights: Mapping[str, Tensor] | None) -> 
         module = lowering.torch(op, inputs)
     else:
         module = _filled(lambda: lowering.torch(op, inputs), layer["module"], layer["weights"], weights)
-    first, *others = layer["inputs"] or ("",)
-    alone = layer["module"] == path and not network.is_shared(path)
-    if lowering.works_in_place and alone and first not in others and _may_overwrite(network, first):
-        cast(Any, module).inplace = True
+    if lowering.works_in_place and layer["module"] == path and not network.is_shared(path):
+        first = layer["inputs"][0]
+        # It may write over what it alone reads, if that one's backward pass does without.
+        maker = network.layer(first)["op"]
+        if readers[first] == 1 and maker is not None and lowering_of(maker).overwritable:
+            cast(Any, module).inplace = True
     return module
 
 
@@ -133,17 +138,6 @@ def _filled(make: Callable[[], nn.Module], path: str, names: Iterable[str], weig
         module = make()  # it keeps tensors that no state-dict has
         module.load_state_dict(own)
     return module
-
-
-def _may_overwrite(network: Network, node: str) -> bool:
-    """Whether a layer may write over what it reads: it alone reads it, and its maker's backward pass does not."""
-    op = network.layer(node)["op"]
-    return (
-        op is not None
-        and network.graph.out_degree(node) == 1
-        and node not in network.outputs.values()
-        and lowering_of(op).overwritable
-    )
 
 
 def _container(plans: dict[str, Plan], path: str, modules: dict[str, nn.Module]) -> Container:

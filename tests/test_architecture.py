@@ -82,6 +82,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+def test_the_wheel_has_every_file_that_is_no_code(wheel: Path) -> None:
+    for package in ("netspec", "compiler", "runtime"):
+        data = [path for path in (ROOT / package).rglob("*") if path.suffix in (".yaml", ".js", ".css", ".html")]
+        missing = [path for path in data if not (wheel / path.relative_to(ROOT)).is_file()]
+        assert missing == []
+    assert list((wheel / "netspec" / "starters").glob("*.yaml"))
+
+
 def test_the_zoo_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(wheel)!r}); import netspec; print(netspec.__file__)\n"
     code += "from netspec.cli.main import cli; cli(['validate', 'lenet5', 'mlp', 'resnet'])"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compiler.export import export
 from compiler.module import build
-from netspec import Network
+from netspec import Network, load
 from netspec.loading import check_source
 from netspec.source import Source
 
@@ -220,3 +220,25 @@ def test_a_layer_given_as_an_argument_is_that_layer(tmp_path: Path) -> None:
     assert network.layer("b.act.1")["arguments"]["alpha"] == 0.5
     changed = check_source(Source("spec.yaml", network.text)).network
     assert changed is not None
+
+
+def test_the_squeeze_and_excitation_block_scales_channels(tmp_path: Path) -> None:
+    spec = tmp_path / "se.yaml"
+    blocks = Path(__file__).resolve().parents[2] / "specs" / "blocks" / "attention.yaml"
+    spec.write_text(
+        f"netspec: 1\nuse: {blocks}\ninputs: {{x: {{shape: [N, 8, H, W], sizes: {{H: 5, W: 6}}}}}}\n"
+        "net: {conv: {conv: 8, kernel: 3}, se: {squeeze_excitation: 4, gate: hardsigmoid}}\n"
+    )
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3)
+            self.se = nn.ModuleDict({"fc1": nn.Conv2d(8, 2, 1), "fc2": nn.Conv2d(2, 8, 1)})
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            seen = self.se["fc1"](x.mean((2, 3), keepdim=True)).relu()
+            return x * nn.functional.hardsigmoid(self.se["fc2"](seen))
+
+    agrees(load(spec), Gated(), {"x": torch.randn(2, 8, 7, 6)}, tmp_path)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measuring import Result, alternate, medians, paired_ratio, publish
+from benchmarks.measuring import Result, alternate, medians, netspec_command, paired_ratio, publish
 
 ROUNDS = 25
 SPEC = Path(__file__).parent.parent / "specs" / "digits" / "resnet.yaml"
 
 
 def measure() -> Result:
-    beside = Path(sys.executable).with_name("netspec")
-    command = str(beside) if beside.exists() else shutil.which("netspec")
-    assert command, "netspec is not installed"
+    command = netspec_command()
 
     def run(*words: str) -> None:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from netspec import load
 from netspec.cli.main import cli
 from netspec.loading import check_source
 from netspec.source import Source
@@ -21,6 +22,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 def test_the_reference_of_the_ops_is_current() -> None:
     generated = runpy.run_path(str(ROOT / "docs" / "generate_ops.py"))["text"]()
     assert (ROOT / "docs" / "ops.md").read_text() == generated, "run: python docs/generate_ops.py"
+
+
+def test_the_table_of_macs_is_current() -> None:
+    page = (ROOT / "docs" / "macs.md").read_text()
+    rows = re.findall(r"^\| ([a-z0-9]+) \| ([\d,]+) \| ([\d,]+) \|", page, re.MULTILINE)
+    assert len(rows) == 7
+    for name, *shown in rows:
+        network = load(name)
+        assert shown == [f"{network.parameters():,}", f"{network.macs():,}"], "run: python -m benchmarks.macs_table"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

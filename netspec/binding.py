@@ -76,7 +76,10 @@ def _expression_error(
 ) -> Diagnostic:
     span = node.span.within(error.start + node.quoted, error.length)
     if error.unknown is None:
-        return Diagnostic("expression", error.message, span)
+        help = ""
+        if "is not closed" in error.message and not node.quoted:
+            help = 'inside `{…}` and `[…]` a comma ends the value: quote it, as in `"max(1, width)"`'
+        return Diagnostic("expression", error.message, span, help=help)
     if error.message.startswith("there is no function"):
         help = did_you_mean(error.unknown, expressions.FUNCTIONS)
         return Diagnostic("unknown-name", error.message, span, help=help)

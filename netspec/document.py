@@ -89,7 +89,7 @@ class _InputModel(BaseModel):
 
 
 def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findings: Findings) -> Document | None:
-    """Takes the top level of a spec apart; None where too little of it is there to go on.
+    """Takes the top level of a spec apart; None where too little of it is there to go on. A library has blocks only.
 
     Args:
         overrides: values for arguments that replace the spec's own (`--set name=value`).
@@ -108,7 +108,7 @@ def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findi
     document = Document(root, _text(root, "name", file_stem, findings), _text(root, "source", "", findings))
     document.blocks = _read_blocks(root.entries.get("blocks"), findings)
     if is_library(root):
-        return None
+        return document
     document.parameters = read_parameters(root.entries.get("args"), findings)
     document.arguments = read_arguments(document.parameters, overrides, findings)
     if isinstance(declared := root.get("args"), Mapping):

@@ -30,6 +30,7 @@ from netspec.overrides import Override, apply_overrides, parse_overrides
 from netspec.parameters import as_data
 from netspec.scope import Result, resolve, the_one
 from netspec.source import Source, whole_file
+from netspec.uses import layer_arguments
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
 from netspec.zoo import find_spec
@@ -108,7 +109,12 @@ def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Ite
         return Checked(source.name, None, error.diagnostics)
     network = None
     document = read_document(root, Path(source.name).stem, arguments, findings)
-    if document is not None:
+    if document is not None and document.net is None:
+        from netspec.unseen import unseen_mistakes  # of a library's blocks, which nothing here uses
+
+        for wrong in unseen_mistakes(document, {}, (), layer_arguments(document)):
+            findings.add(wrong)
+    elif document is not None:
         text = source.text if root is written else written_out(root)
         network = Network(document.name, document.origin, source.name, text, as_data(document.arguments))
         try:

@@ -22,18 +22,17 @@ def unseen_mistakes(
     worked_out: Collection[int],
     layer_arguments: Collection[str],
 ) -> Iterator[Diagnostic]:
-    """What is wrong with the words and arguments of layers that the network does not have.
+    """What is wrong with the words and arguments of layers that the network does not have, or of a library's blocks.
 
     Args:
         forms: the layers that were taken apart, by the identity of their nodes; None for what was told already.
         worked_out: the identities of the forms of layers that stand in the network.
     """
-    if document.net is None:
-        return
     known: Blocks = {name: block.parameters for name, block in document.blocks.items()}
     known |= dict.fromkeys(layer_arguments, EVERYTHING)
-    used = reached([document.net], document.blocks)
-    bodies = [document.net, *(document.blocks[name].net for name in used if not document.blocks[name].broken)]
+    bodies = [] if document.net is None else [document.net]
+    used = document.blocks.keys() if document.net is None else reached(bodies, document.blocks)
+    bodies += [document.blocks[name].net for name in used if not document.blocks[name].broken]
     for body in bodies:
         for node in _layers(body):
             form = forms.get(id(node))

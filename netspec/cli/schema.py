@@ -48,8 +48,6 @@ def _document(spec: str) -> Document:
         show_diagnostics(error.diagnostics)
         raise SystemExit(1) from None
     if document is None:
-        if findings.failed:
-            show_diagnostics(findings)
-            raise SystemExit(1)
-        refuse(f"`{spec}` is a library of blocks, not a network", "name a spec that uses it")
+        show_diagnostics(findings)
+        raise SystemExit(1)
     return document

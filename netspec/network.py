@@ -54,6 +54,7 @@ class Container:
     Attributes:
         module: the path of the module that it is: its own, or that of the container whose weights it shares. One of
             kind `over` is no module; it only names the results of one module on several tensors.
+        inputs: the nodes that it reads by names of its own.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Container:
     arguments: dict[str, Any]
     span: Span
     module: str
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 class LeftOut(NamedTuple):

@@ -96,6 +96,8 @@ class Reader(Placer):
         """Gives a container what it reads: one tensor, `in`, or several by their names."""
         if names:
             inner.inputs = names
+            given = {name: read.node for name, read in zip(names, reads, strict=True) if read.node is not None}
+            self.network.containers[inner.path].inputs = given
             inner.names = dict(zip(names, reads, strict=True))
             inner.variables = {name: self.shaped(read) for name, read in inner.names.items()} | inner.variables
             return

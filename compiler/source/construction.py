@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
@@ -196,4 +197,6 @@ def value_text(value: Any) -> str:
     if isinstance(value, float) and value and abs(value) < 1e-4:
         mantissa, _, exponent = f"{value!r}".partition("e")
         return f"{mantissa}e{int(exponent)}" if exponent else repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
     return repr(value)

@@ -18,11 +18,37 @@ from compiler.errors import CompilerError
 LIBRARIES = ("torch", "typing", "collections", "math", "functools", "operator")
 
 
+class Imports:
+    """The imports of a file, each name once."""
+
+    def __init__(self) -> None:
+        self.modules: dict[str, str] = {}  # with the name that each goes by
+        self.names: dict[str, set[str]] = {}
+
+    def take(self, module: str, name: str | None = None, known_as: str = "") -> None:
+        """A module, or a name of it."""
+        if name is None:
+            self.modules[module] = known_as or module
+        else:
+            self.names.setdefault(module, set()).add(name)
+
+    def lines(self) -> tuple[list[str], list[str]]:
+        """The lines for Python's own modules, and for PyTorch's."""
+        found: tuple[list[str], list[str]] = ([], [])
+        for module, known_as in sorted(self.modules.items()):
+            suffix = "" if known_as == module else f" as {known_as}"
+            found[module.startswith("torch")].append(f"import {module}{suffix}")
+        for module, names in sorted(self.names.items()):
+            ordered = sorted(names, key=lambda name: (name.islower(), name))
+            found[module.startswith("torch")].append(f"from {module} import {', '.join(ordered)}")
+        return found
+
+
 class Helpers:
     """Collects the texts of classes and functions, each once, and the imports above them."""
 
     def __init__(self) -> None:
-        self.imports: dict[str, None] = {}
+        self.imports = Imports()
         self.texts: dict[str, str] = {}
         self.seen: set[Any] = set()
 
@@ -52,18 +78,18 @@ class Helpers:
         if isinstance(value, ModuleType):
             package, _, last = value.__name__.rpartition(".")
             if last == name and package:
-                self.imports[f"from {package} import {name}"] = None
+                self.imports.take(package, name)
             else:
-                self.imports[f"import {value.__name__}" + (f" as {name}" if value.__name__ != name else "")] = None
+                self.imports.take(value.__name__, known_as=name)
             return
         if getattr(torch, name, None) is value:
-            self.imports[f"from torch import {name}"] = None
+            self.imports.take("torch", name)
             return
         home = str(getattr(value, "__module__", "")).lstrip("_")
         if isinstance(value, float) and name in vars(math):
-            self.imports[f"from math import {name}"] = None
+            self.imports.take("math", name)
         elif home.partition(".")[0] in LIBRARIES and hasattr(sys.modules.get(home), name):
-            self.imports[f"from {home} import {name}"] = None
+            self.imports.take(home, name)
         elif isinstance(value, type | FunctionType) and value.__module__ == user.__module__:
             self.add(value)
         elif isinstance(value, int | float | str | tuple):

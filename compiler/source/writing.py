@@ -63,11 +63,13 @@ class _Writer:
             self.look(member)
 
     def text(self) -> str:
-        imports = ["import torch", "from torch import Tensor, nn", *self.helpers.imports]
+        imports = self.helpers.imports
+        imports.take("torch")
+        imports.take("torch", "Tensor")
+        imports.take("torch", "nn")
         if "named" in self.chains:
-            imports.append("from collections import OrderedDict")
-        standard = sorted(line for line in dict.fromkeys(imports) if "torch" not in line)
-        theirs = sorted((line for line in dict.fromkeys(imports) if "torch" in line), key=lambda line: line[0] == "f")
+            imports.take("collections", "OrderedDict")
+        standard, theirs = imports.lines()
         parts = [
             self.heading(),
             "from __future__ import annotations\n",
@@ -151,7 +153,12 @@ class _Writer:
             yield f"        {line.code:<{column}}  # {shape}" if shape else f"        {line.code}"
 
     def input_names(self, cls: SourceClass) -> list[str]:
-        return ["x"] if cls.body.inputs == 1 else [f"x{index + 1}" for index in range(cls.body.inputs)]
+        """The spec's names of what a container reads, where it has some."""
+        plan = cls.model
+        if len(plan.reads) == 1:
+            return ["x"]
+        names = {node: _input_name(name) for name, node in self.network.containers[plan.use].inputs.items()}
+        return [names.get(value, f"x{index + 1}") for index, value in enumerate(plan.reads)]
 
     def shape(self, value: str, use: str) -> str:
         node = value if value in self.network.graph else use + value

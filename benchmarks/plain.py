@@ -1,4 +1,4 @@
-"""The rival of the compiled module: the same network as plain PyTorch, from the source that `netspec compile` writes."""
+"""The rival of the compiled module: the network as plain PyTorch, from the source that `netspec compile` writes."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from benchmarks.torchvision_reference import NAMES, TOLERANCE, difference, drawn_input, drawn_weight, reference
 
+from benchmarks.torchvision_reference import NAMES, TOLERANCE, difference, drawn_input, drawn_weight, reference
 from compiler.export import export
 from compiler.module import build
 from netspec import load

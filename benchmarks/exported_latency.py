@@ -2,7 +2,7 @@
 
 Our files leave height and width free, those of the rivals have them fixed, and ONNX Runtime chooses other kernels for
 sizes that it knows. So that both know the same, our session is told the sizes; what it takes without is stated beside.
-Sessions on one and the same file differ by a percent or two, by where their memory lies, so they are opened several times.
+Sessions on one file differ by a percent or two, by where their memory lies, so they are opened several times.
 """
 
 from __future__ import annotations

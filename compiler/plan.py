@@ -80,7 +80,7 @@ def plans_of(network: Network) -> dict[str, Plan]:
             inner = uses.get(member)
             if inner is None:
                 layer = network.layer(member)
-                parts = tuple(n for n in network.graph.successors(member) if _is_part(network, n))
+                parts = tuple(f"{member}.{name}" for name in results_of(network, member))
                 plan.steps.append(Step(layer["module"], member, layer["inputs"], parts or (member,)))
             else:
                 writes = tuple(inner.path + name for name in gives[inner.module])
@@ -95,8 +95,11 @@ def plans_of(network: Network) -> dict[str, Plan]:
     return plans
 
 
-def _is_part(network: Network, node: str) -> bool:
-    return isinstance(network.layer(node)["op"], Part)
+def results_of(network: Network, path: str) -> tuple[str, ...]:
+    """The names of the results of a layer that gives several tensors; none for one that gives one."""
+    layer = network.layer(path)
+    assert layer["op"] is not None
+    return tuple(layer["op"].parts(*(network.layer(node)["output"] for node in layer["inputs"])))
 
 
 def _uses(network: Network) -> dict[str, _Use]:

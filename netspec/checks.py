@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-import networkx as nx
-
 from netspec import dims
 from netspec.calls import operand_diagnostic
 from netspec.diagnostics import Diagnostic, Findings
@@ -30,7 +28,7 @@ def check_at_sizes(network: Network, findings: Findings) -> None:
     known: dict[tuple[Op, tuple[TensorType, ...]], TensorType] = {}
     outputs: dict[str, TensorType] = {}
     at = " at " + ", ".join(f"{name} = {size}" for name, size in network.sizes.items())
-    for path, layer in network.graph.nodes.items():
+    for path, layer in network.nodes.items():
         op, inputs = layer["op"], layer["inputs"]
         if op is None:
             outputs[path] = nominal(layer["output"], network.sizes)
@@ -65,17 +63,24 @@ def check_sizes_are_possible(network: Network, findings: Findings) -> None:
 
 def check_everything_is_read(network: Network, findings: Findings) -> None:
     """Warns of inputs and layers from which nothing leads to an output."""
-    useful: set[str] = set(network.outputs.values())
-    for node in list(useful):
-        useful |= nx.ancestors(network.graph, node)
+    useful: set[str] = set()
+    ahead = list(network.outputs.values())
+    while ahead:
+        node = ahead.pop()
+        if node not in useful:
+            useful.add(node)
+            ahead += network.layer(node)["inputs"]
+    if len(useful) == len(network.nodes):
+        return
+    reading = network.readers()
     told: set[Span] = set()
-    for path in network.graph.nodes:
+    for path in network.nodes:
         if path in useful:
             continue
         layer: Layer = network.layer(path)
         if isinstance(layer["op"], Part):
             continue
-        parts = (node for node in network.graph.successors(path) if node not in useful)
+        parts = (node for node in reading[path] if node not in useful)
         readers = [node for node in parts if not isinstance(network.layer(node)["op"], Part)]
         if readers:
             continue  # told of the last layer of a chain that leads nowhere

@@ -213,7 +213,7 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
                 message = f"`{given}` is named twice"
                 findings.add(Diagnostic("duplicate-name", message, reference.span, help="name each output once"))
             network.outputs[given] = result.node
-            if given in network.graph and given != result.node:
+            if given in network.nodes and given != result.node:
                 message = f"the output `{given}` is another layer than the one called so"
                 help = "give the output a name of its own"
                 findings.add(Diagnostic("duplicate-name", message, reference.span, help=help))

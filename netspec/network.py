@@ -1,12 +1,10 @@
-"""A checked network: a networkx graph whose nodes carry everything that is known of each layer."""
+"""A checked network: a graph whose nodes carry everything that is known of each layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict, cast
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from netspec import dims
 from netspec.diagnostics import Frame
@@ -14,6 +12,9 @@ from netspec.dims import Dim
 from netspec.ops.base import Op
 from netspec.source import Span
 from netspec.tensor import Field, Shape, TensorType, Weight
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class Layer(TypedDict):
@@ -79,7 +80,7 @@ class Network:
 
     Attributes:
         text: the spec as YAML that stands alone: what it extends and uses is written out.
-        graph: nodes in an order in which every layer comes after what it reads.
+        nodes: the inputs and layers by path, in an order in which every layer comes after what it reads.
         containers: every container by its path, outer before inner.
         left_out: the layers that a `when` leaves out, by path.
         inputs: the nodes that are fed.
@@ -88,6 +89,7 @@ class Network:
         own_sizes: these as the spec gives them, where others are asked for.
         sections: the spec's `train` and `deploy`, checked.
         shared: the paths of the modules that several layers apply.
+        drawn_up: the graph, once it was asked for.
         as_written: whether the arguments are the spec's own, so that its `expect` was checked.
     """
 
@@ -96,7 +98,7 @@ class Network:
     file: str
     text: str
     arguments: dict[str, Any]
-    graph: nx.DiGraph[str] = field(default_factory=nx.DiGraph)
+    nodes: dict[str, Layer] = field(default_factory=dict)
     containers: dict[str, Container] = field(default_factory=dict)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
@@ -106,16 +108,40 @@ class Network:
     sections: dict[str, Any] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     as_written: bool = True
+    drawn_up: nx.DiGraph[str] | None = None
+
+    @property
+    def graph(self) -> nx.DiGraph[str]:
+        """The network as a networkx graph: a node for each input and layer, with these attributes, and an edge for each
+        tensor that is read.
+        """
+        if self.drawn_up is None:
+            import networkx  # a third of what a small spec takes to check, for those who ask for the graph
+
+            graph: nx.DiGraph[str] = networkx.DiGraph()
+            for path, layer in self.nodes.items():
+                graph.add_node(path, **layer)
+            graph.add_edges_from((read, path) for path, layer in self.nodes.items() for read in layer["inputs"])
+            self.drawn_up = graph
+        return self.drawn_up
+
+    def readers(self) -> dict[str, list[str]]:
+        """The nodes that read each node, each once and in order."""
+        found: dict[str, list[str]] = {path: [] for path in self.nodes}
+        for path, layer in self.nodes.items():
+            for read in dict.fromkeys(layer["inputs"]):
+                found[read].append(path)
+        return found
 
     def layer(self, path: str) -> Layer:
         """The attributes of a node."""
-        return cast(Layer, self.graph.nodes[path])
+        return self.nodes[path]
 
     def layers(self) -> Iterator[tuple[str, Layer]]:
         """Every layer with its path, in order, without the inputs."""
-        for path, attributes in self.graph.nodes.items():
-            if attributes["op"] is not None:
-                yield path, cast(Layer, attributes)
+        for path, layer in self.nodes.items():
+            if layer["op"] is not None:
+                yield path, layer
 
     def is_shared(self, path: str) -> bool:
         """Whether a layer's module is applied by others too."""

@@ -61,7 +61,7 @@ class Placer(Evaluator):
 
     def __init__(self, network: Network, findings: Findings) -> None:
         super().__init__(network, findings)
-        self.graph = network.graph
+        self.nodes = network.nodes
         self.inferred: dict[tuple[Op, tuple[TensorType, ...]], _Inferred] = {}
         self.applying: list[tuple[str, str]] = []  # where layers apply modules below another path
         self.owners: dict[str, str] = {}  # the layer that a module belongs to, by the module's path
@@ -105,7 +105,7 @@ class Placer(Evaluator):
         module, parameters = path, inferred.parameters
         if self.applying:
             module = self.module_of(path)
-            owner = self.owners.setdefault(module, module if module in self.graph else path)
+            owner = self.owners.setdefault(module, module if module in self.nodes else path)
             if owner != path:
                 parameters = 0
                 self.network.shared.add(module)
@@ -117,15 +117,12 @@ class Placer(Evaluator):
             path, op, op.__dict__, nodes, inferred.output, field, depth, where, scope.expansion,
             module, inferred.weights, parameters, inferred.macs,
         )  # fmt: skip
-        for node in nodes:
-            self.graph.add_edge(node, path)
         if not inferred.parts:
             return Result(path, span=where)
         children = {}
         for name, tensor in inferred.parts.items():
             part = f"{path}.{name}"
             self._node(part, Part(), {}, (path,), tensor, field, depth, where, scope.expansion)
-            self.graph.add_edge(path, part)
             children[name] = Result(part, span=where)
         if op.main is not None:
             return Result(children[op.main].node, children, span=where)
@@ -136,7 +133,7 @@ class Placer(Evaluator):
         field: Field | None, depth: int, span: Span, expansion: Any, module: str = "",
         weights: dict[str, Weight] | None = None, parameters: int = 0, macs: Dim = 0,
     ) -> None:  # fmt: skip
-        attributes = Layer(
+        self.nodes[path] = Layer(
             op=op,
             module=module or path,
             arguments=arguments,
@@ -150,7 +147,6 @@ class Placer(Evaluator):
             span=span,
             expansion=expansion,
         )
-        self.graph.add_node(path, **attributes)
 
     def infer(self, op: Op, types: tuple[TensorType, ...]) -> _Inferred:
         """What follows from an op and the types that it reads.

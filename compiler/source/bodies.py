@@ -72,7 +72,7 @@ def body_of(network: Network, plan: Plan) -> Body:
 
 def inline(network: Network, step: Step) -> Op | None:
     """The op of a step that is written as an expression; None for one that calls a module."""
-    if step.application not in network.graph:
+    if step.application not in network.nodes:
         return None
     op = network.layer(step.application)["op"]
     assert op is not None

@@ -161,8 +161,8 @@ class _Writer:
         return [names.get(value, f"x{index + 1}") for index, value in enumerate(plan.reads)]
 
     def shape(self, value: str, use: str) -> str:
-        node = value if value in self.network.graph else use + value
-        if node not in self.network.graph:
+        node = value if value in self.network.nodes else use + value
+        if node not in self.network.nodes:
             node = node.removeprefix(".")
         return " × ".join(str(size) for size in self.network.concrete(self.network.layer(node)["output"].shape))
 

@@ -24,7 +24,7 @@ def complete_layer(ctx: click.Context, parameter: click.Parameter, incomplete: s
     from netspec.loading import check  # the whole language, which no other completion needs
 
     network = check(ctx.params["spec"]).network if ctx.params.get("spec") else None
-    paths = [*network.graph.nodes, *network.containers] if network else []
+    paths = [*network.nodes, *network.containers] if network else []
     return [CompletionItem(path) for path in paths if path.startswith(incomplete)]
 
 

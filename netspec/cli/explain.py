@@ -25,7 +25,7 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
     if layer in network.containers:
         heading = f"{layer}: {network.containers[layer].kind}, {network.containers[layer].span}"
         lines = explain_container(network, layer)
-    elif layer in network.graph:
+    elif layer in network.nodes:
         heading = _heading(network, layer)
         lines = explain_layer(network, layer)
     else:
@@ -43,7 +43,7 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
 def _refuse_unknown(network: Network, path: str) -> NoReturn:
     around = next((known for known in network.left_out if is_under(path, known)), None)
     if around is None:
-        names = [*network.graph.nodes, *network.containers]
+        names = [*network.nodes, *network.containers]
         refuse(f"`{network.name}` has no layer `{path}`", did_you_mean(path, names))
     found = network.left_out[around]
     which = f"`{path}` is left out" if around == path else f"`{path}` is part of `{around}`, which is left out"

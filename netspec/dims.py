@@ -77,7 +77,9 @@ class Sym:
 
     def __mul__(self, other: Dim) -> Dim:
         return _from_terms(
-            (tuple(sorted(m1 + m2, key=str)), c1 * c2) for m1, c1 in self.terms for m2, c2 in _terms(other)
+            (tuple(sorted(m1 + m2, key=str)) if m1 and m2 else m1 + m2, c1 * c2)
+            for m1, c1 in self.terms
+            for m2, c2 in _terms(other)
         )
 
     __rmul__ = __mul__
@@ -120,7 +122,12 @@ def _from_terms(terms: Iterable[tuple[Monomial, int]]) -> Dim:
         return 0
     if len(kept) == 1 and kept[0][0] == ():
         return kept[0][1]
-    return Sym(tuple(sorted(kept, key=lambda term: _order(term[0]))))
+    if len(kept) == 2 and () in (kept[0][0], kept[1][0]):  # a size and a number, as nearly all are
+        if kept[0][0] == ():
+            kept.reverse()
+    elif len(kept) > 1:
+        kept.sort(key=lambda term: _order(term[0]))
+    return Sym(tuple(kept))
 
 
 @lru_cache(maxsize=4096)

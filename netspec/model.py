@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from html import escape
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +186,8 @@ def _backend(name: str) -> Any:
     Raises:
         ModuleNotFoundError: it, or what it needs, is not installed.
     """
+    from importlib.metadata import entry_points  # only where something else is made of a network
+
     found = next(iter(entry_points(group="netspec.backends", name=name)), None)
     if found is None:
         raise ModuleNotFoundError("netspec's compiler is not installed: pip install 'netspec[train]'")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from netspec.calls import op_arguments, wrong_count
 from netspec.diagnostics import Diagnostic, Findings, Label
 from netspec.document import Document
+from netspec.expressions import Shaped
 from netspec.layers import CONTAINERS, LayerForm, find_op
 from netspec.names import is_name
 from netspec.network import Network
@@ -22,12 +25,13 @@ class Reader(Placer):
     def __init__(self, document: Document, network: Network, findings: Findings) -> None:
         super().__init__(network, findings)
         self.document = document
+        self.ops: dict[tuple[Any, ...], Op | None] = {}
         self.looked_at: set[int] = set()  # layers as written, of which it is known whether all has an effect
 
     def operation(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         cls = find_op(form.kind)
         assert cls is not None, "the form was read with the same ops"
-        op = self.bound(lambda: op_arguments(cls, form, self.variables(scope)), scope)
+        op = self.op(cls, form, scope)
         wrong = wrong_count(cls, form, len(reads), nearest_inputs(scope))
         if wrong is not None:
             self.report(wrong, scope)
@@ -38,6 +42,22 @@ class Reader(Placer):
             self.looked_at.add(id(form))
             self.warn_without_effect(op, form, [read.node for read in reads if read.node is not None])
         return placed
+
+    def op(self, cls: type[Op], form: LayerForm, scope: Scope) -> Op | None:
+        """The op with its arguments; one of a block is worked out once for all uses that have the same values."""
+        variables = self.variables(scope)
+        if scope.values is None:
+            scope.values = tuple(
+                tuple(value.attributes.values()) if isinstance(value, Shaped) else value for value in variables.values()
+            )
+        try:
+            # Not the form's identity: one that an argument stands for is made anew, of the same arguments, each time.
+            key = (cls, id(form.arguments), id(form.value), scope.values, *map(type, scope.values))
+            if key not in self.ops:
+                self.ops[key] = self.bound(lambda: op_arguments(cls, form, variables), scope)
+            return self.ops[key]
+        except TypeError:  # an argument that holds a layer has no value to go by
+            return self.bound(lambda: op_arguments(cls, form, variables), scope)
 
     def warn_without_effect(self, op: Op, form: LayerForm, nodes: list[str]) -> None:
         """Warns of arguments that are written out and change nothing."""

@@ -16,7 +16,7 @@ from netspec.ops.base import Op, Part
 from netspec.tensor import Shape, ShapeError, TensorType
 
 PERIOD = 192  # sizes are told apart by their remainders of this: powers of two up to 64, and their threefold
-PROBES = (1, 2, 3, 5, 17, 31, 37, 59, 67, 95, 101, 127, 191)  # where all of these work, all sizes do
+PROBES = (1, 2, 3, 7, 17, 95)  # where all of these work, all sizes do
 
 
 @dataclass(slots=True, eq=False)

@@ -47,6 +47,7 @@ class Scope:
         parent: the container around this one, within the same block.
         outer: the scope from which the block was used; not readable, named in help.
         visible: the variables with `in`, made when first asked for.
+        values: theirs, where they can be told from those of another scope of the same block.
     """
 
     path: str
@@ -60,6 +61,7 @@ class Scope:
     outer: Scope | None = None
     inputs: tuple[str, ...] = ()
     visible: dict[str, Any] | None = None
+    values: tuple[Any, ...] | None = None
 
     def join(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
-from importlib.util import find_spec as find_module
 from pathlib import Path
 
 from netspec.diagnostics import Diagnostic, SpecError, did_you_mean
@@ -34,6 +32,9 @@ def zoo() -> Iterator[tuple[str, Path]]:
 
 
 def _folders_of_packages() -> Iterator[Path]:
+    from importlib.metadata import entry_points  # only where no spec of ours has the name
+    from importlib.util import find_spec as find_module
+
     for entry in entry_points(group="netspec.zoo"):
         found = find_module(entry.value)  # without running the package
         for folder in (found.submodule_search_locations or ()) if found is not None else ():

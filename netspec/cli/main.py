@@ -1,13 +1,17 @@
-"""The `netspec` command. Its sub-commands are entry points of the group `netspec.commands`, loaded when called."""
+"""The `netspec` command. Its sub-commands are entry points of the group `netspec.commands`, loaded when called.
+
+Ours are where they are by rule, `<package>.cli.<name>:command`, so no installed package is looked through for them.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
+from importlib.util import find_spec
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -44,20 +48,41 @@ SUMMARIES = {
 }
 
 
+class Home(NamedTuple):
+    """Where a command is: the attribute `attr` of a module."""
+
+    name: str
+    module: str
+    attr: str
+
+
+def home_of(name: str) -> Home | None:
+    """Where a command is, ours or another package's; None where there is none of that name."""
+    if name in ORDER:
+        module = next(path for package in OUR_PACKAGES if find_spec(path := f"{package}.cli.{name}"))
+        return Home(name, module, "command")
+    from importlib.metadata import entry_points  # takes a tenth of the time of checking a small spec
+
+    entry = next(iter(entry_points(group=GROUP, name=name)), None)
+    return Home(name, entry.module, entry.attr) if entry is not None else None
+
+
 class Commands(click.Group):
     """A group whose commands are found among installed packages and imported one at a time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        names = {entry.name for entry in entry_points(group=GROUP)}
+        from importlib.metadata import entry_points  # as above
+
+        names = {*ORDER, *(entry.name for entry in entry_points(group=GROUP))}
         return [name for name in ORDER if name in names] + sorted(names.difference(ORDER))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
-        if entry and ctx.resilient_parsing:
+        home = home_of(cmd_name)
+        if home is not None and ctx.resilient_parsing:
             from netspec.cli.outline import outline  # completing imports no command
 
-            return outline(entry)
-        return load_command(entry) if entry else None
+            return outline(home)
+        return load_command(home) if home is not None else None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem  # only completing needs it
@@ -90,18 +115,18 @@ class Commands(click.Group):
             raise click.UsageError(f"there is no command `{args[0]}`" + (f"; {help}" if help else ""), ctx) from error
 
 
-def load_command(entry: EntryPoint) -> click.Command:
+def load_command(home: Home) -> click.Command:
     """Imports a command; what it needs and is not installed is told with the extra that brings it."""
     gc.disable()  # imports make objects that stay; looking for cycles among them takes long
     try:
         with ends_at_once():
-            command = entry.load()
+            command = getattr(import_module(home.module), home.attr)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in OUR_PACKAGES:
             raise
-        extra = "serve" if entry.module.startswith("runtime") else "train"
-        message = f"`netspec {entry.name}` needs {package}, which is not installed: pip install 'netspec[{extra}]'"
+        extra = "serve" if home.module.startswith("runtime") else "train"
+        message = f"`netspec {home.name}` needs {package}, which is not installed: pip install 'netspec[{extra}]'"
         raise click.UsageError(message) from None
     finally:
         gc.freeze()

@@ -9,13 +9,15 @@ import ast
 import importlib.util
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netspec.cli.candidates import complete_layer, complete_setting, complete_spec
+
+if TYPE_CHECKING:
+    from netspec.cli.main import Home
 
 # What stands for a spec, a layer or a setting, by the name of the parameter.
 _COMPLETERS = {
@@ -30,7 +32,7 @@ _COMPLETERS = {
 _KEPT = ("is_flag", "multiple", "nargs", "help")
 
 
-def outline(entry: EntryPoint) -> click.Command:
+def outline(entry: Home) -> click.Command:
     """A command with the parameters of the one that the entry point names, which can be completed and not run."""
     command = next(node for node in _tree(entry.module).body if getattr(node, "name", "") == entry.attr)
     assert isinstance(command, ast.FunctionDef)

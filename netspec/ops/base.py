@@ -9,7 +9,6 @@ types, so results are shared between equal layers.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from math import lcm
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
@@ -195,6 +194,8 @@ def axis_after_batch(x: TensorType, axis: int, argument: str = "axis") -> int:
 
 @cache
 def _load_plugins() -> None:
+    from importlib.metadata import entry_points  # only where no op of ours has the name
+
     for entry in entry_points(group="netspec.ops"):
         entry.load()
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import netspec
-from netspec.cli.main import cli
+from netspec.cli.main import GROUP, ORDER, cli, home_of
 from netspec.zoo import zoo
 
 GOOD = "netspec: 1\ninputs: {image: {shape: [N, 3, 8, 8]}}\nnet: {a: {conv: 4, kernel: 3}, b: relu}\n"
@@ -354,3 +355,10 @@ def test_colour_on_a_terminal(no_color: bool) -> None:
     assert done.returncode == 1
     assert "out-of-range" in output
     assert ("\x1b[1;31m" in output) == (not no_color)
+
+
+def test_our_commands_are_where_the_entry_points_say() -> None:
+    """Other tools find them by the group; the command line itself goes by the rule."""
+    named = {entry.name: (entry.module, entry.attr) for entry in entry_points(group=GROUP)}
+    assert named == {name: home_of(name)[1:] for name in ORDER}
+    assert home_of("no_such_command") is None

@@ -249,3 +249,22 @@ def test_the_list_of_the_zoo_has_every_network_once() -> None:
     assert by_name["resnet50"]["inputs"] == {"image": ["N", 3, 224, 224]}
     table = runner.invoke(cli, ["list"]).output
     assert all(name in table for name in by_name)
+
+
+def test_one_block_used_with_other_layers_and_numbers_is_worked_out_each_time() -> None:
+    network = network_of(
+        "blocks:\n  unit:\n    args: {width: int, act: layer, kind: {type: layer, default: conv}, wide: false}\n"
+        "    net: {conv: {kind: width, kernel: 1, bias: wide}, act: act, tail: {conv: in.channels, kernel: 1}}\n"
+        "net:\n  a: {unit: 4, act: relu}\n  b: {unit: 6, act: {elu: 0.5}}\n  c: {unit: 6, act: {elu: 0.25}, wide: true}\n"
+        "  d: {unit: 6, act: tanh, kind: conv_transpose}\n  e: {unit: 1, act: relu, wide: true}\n"
+    )
+    found = {path: layer["op"] for path, layer in network.layers()}
+    assert [found[f"{name}.conv"].channels for name in "abcde"] == [4, 6, 6, 6, 1]
+    assert [found[f"{name}.conv"].bias for name in "abcde"] == [False, False, True, False, True]
+    assert [found[f"{name}.conv"].kind for name in "abcde"] == ["conv", "conv", "conv", "conv_transpose", "conv"]
+    assert [found[f"{name}.act"].kind for name in "abcde"] == ["relu", "elu", "elu", "tanh", "relu"]
+    assert (found["b.act"].alpha, found["c.act"].alpha) == (0.5, 0.25)
+    channels = [
+        network.layer(node)["output"].shape[1] for node in ("x", "a.tail", "b.tail", "c.tail", "d.tail", "e.tail")
+    ]
+    assert channels[1:] == channels[:-1]  # `in` is what each use reads

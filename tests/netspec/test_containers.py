@@ -255,7 +255,8 @@ def test_one_block_used_with_other_layers_and_numbers_is_worked_out_each_time() 
     network = network_of(
         "blocks:\n  unit:\n    args: {width: int, act: layer, kind: {type: layer, default: conv}, wide: false}\n"
         "    net: {conv: {kind: width, kernel: 1, bias: wide}, act: act, tail: {conv: in.channels, kernel: 1}}\n"
-        "net:\n  a: {unit: 4, act: relu}\n  b: {unit: 6, act: {elu: 0.5}}\n  c: {unit: 6, act: {elu: 0.25}, wide: true}\n"
+        "net:\n  a: {unit: 4, act: relu}\n  b: {unit: 6, act: {elu: 0.5}}\n"
+        "  c: {unit: 6, act: {elu: 0.25}, wide: true}\n"
         "  d: {unit: 6, act: tanh, kind: conv_transpose}\n  e: {unit: 1, act: relu, wide: true}\n"
     )
     found = {path: layer["op"] for path, layer in network.layers()}

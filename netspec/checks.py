@@ -105,9 +105,11 @@ def check_arguments_are_used(document: Document, file: str, findings: Findings) 
         for part in (document.net, *(document.root.get(name) for name in ("inputs", "train", "deploy")))
         if part is not None
     ]
-    _warn_unused(document.parameters, [*body, *_defaults(document.parameters)], "the spec", findings)
+    _warn_unused(document.parameters, [*body, *_defaults(document.parameters)], "the spec", file, findings)
     for block in document.blocks.values():
-        _warn_unused(block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", findings)
+        _warn_unused(
+            block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", file, findings
+        )
     given = [value.node for value in document.arguments.values() if isinstance(value, LayerValue)]
     used = reached([document.net, *given], document.blocks) if document.net is not None else set()
     for name, block in document.blocks.items():
@@ -174,7 +176,9 @@ def _defaults(parameters: dict[str, Parameter]) -> list[Node]:
     return [parameter.default for parameter in parameters.values() if parameter.default is not None]
 
 
-def _warn_unused(parameters: dict[str, Parameter], nodes: Iterable[Node], owner: str, findings: Findings) -> None:
+def _warn_unused(
+    parameters: dict[str, Parameter], nodes: Iterable[Node], owner: str, file: str, findings: Findings
+) -> None:
     if not parameters:
         return
     nodes = list(nodes)
@@ -183,6 +187,8 @@ def _warn_unused(parameters: dict[str, Parameter], nodes: Iterable[Node], owner:
     if any(parameter.type is LayerValue for parameter in parameters.values()):
         kinds = {word for node in nodes for word in _texts(node, keys=True)}
     for name, parameter in parameters.items():
+        if parameter.span.source.name != file:
+            continue  # of a base, which another spec may use otherwise
         if name not in words and not (parameter.type is LayerValue and name in kinds):
             message = f"nothing in {owner} reads the argument `{name}`"
             help = "use it or remove it"

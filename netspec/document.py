@@ -10,7 +10,7 @@ from pydantic import Field as Argument
 
 from netspec.binding import NotKnown, Refused, bind
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
-from netspec.dims import Dim, symbol
+from netspec.dims import Dim, symbol, symbols
 from netspec.layers import CONTAINER, CONTAINERS, SHARE, LayerForm
 from netspec.names import bad_name, is_name
 from netspec.ops.base import discover
@@ -184,6 +184,13 @@ def _read_inputs(root: Mapping, arguments: dict[str, Any], findings: Findings) -
 
 def _check_sizes_agree(inputs: dict[str, Input], findings: Findings) -> None:
     """One name of a free dimension is one size, in whichever inputs it stands."""
+    batches = {symbol_name for declared in inputs.values() for symbol_name in symbols(declared.type.shape[0])}
+    for name, declared in inputs.items():
+        inner = {symbol_name for dim in declared.type.shape[1:] for symbol_name in symbols(dim)} & batches
+        for symbol_name in sorted(inner):
+            message = f"`{symbol_name}` is the batch dimension, and a size of `{name}`: the batch is always free"
+            help = "give the size another name"
+            findings.add(Diagnostic("fixed-batch", message, declared.span, help=help))
     known: dict[str, tuple[int, str]] = {}
     for name, declared in inputs.items():
         for symbol_name, size in declared.sizes.items():

@@ -314,7 +314,7 @@ class _Elaborator(Reader):
             help = "leave out the layers that lead here instead, or read one tensor"
             self.report(Diagnostic("wrong-input-count", message, entry.value.span, help=help), scope)
             return Result(None)
-        return Result(reads[0].node)
+        return Result(reads[0].node, reads[0].children, several=reads[0].several)
 
     def once(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         self.steps += 1

@@ -83,7 +83,7 @@ def load(spec: str | Path, *settings: str, inputs: Iterable[str] = (), **argumen
     Raises:
         SpecError: the spec is not valid; it carries the diagnostics.
     """
-    given = [f"{name}={json.dumps(value)}" for name, value in arguments.items()]
+    given = [f"{name}={json.dumps(value, default=lambda number: number.item())}" for name, value in arguments.items()]
     checked = check(spec, (*settings, *given), inputs)
     if checked.network is None:
         raise SpecError(checked.obstacles)

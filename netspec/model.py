@@ -46,6 +46,8 @@ class Model(Network):
         Raises:
             KeyError: there is none of that name.
         """
+        if layer not in self.containers and layer not in self.nodes:
+            raise KeyError(f"`{self.name}` has no layer `{layer}`")
         from netspec.explain import explain_container, explain_layer  # as above
 
         lines = explain_container(self, layer) if layer in self.containers else explain_layer(self, layer)
@@ -73,7 +75,7 @@ class Model(Network):
             form = Path(path).suffix.removeprefix(".")
             if form not in FORMATS:
                 known = ", ".join(f".{name}" for name in FORMATS)
-                raise DrawingError(f"`{path}` has no ending of a picture", f"one of {known}")
+                raise DrawingError(f"`{path}` has no ending of a picture: there are {known}")
             write_whole(Path(path), draw(self, form, depth))
         return Drawing(self, depth)
 

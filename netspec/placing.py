@@ -109,7 +109,7 @@ class Placer(Evaluator):
             if owner != path:
                 parameters = 0
                 self.network.shared.add(module)
-                if self.differs(owner, op, inferred.weights, where, scope):
+                if self.differs(owner, op, types, inferred.weights, where, scope):
                     return Result(None)
         depth = max((layer["depth"] for layer in layers), default=0) + op.weighted
         field = field if inferred.output.rank > 1 else None
@@ -199,12 +199,19 @@ class Placer(Evaluator):
                 path = module + path[len(application) :]
         return path
 
-    def differs(self, owner: str, op: Op, weights: dict[str, Weight], where: Span, scope: Scope) -> bool:
+    def differs(
+        self, owner: str, op: Op, types: tuple[TensorType, ...], weights: dict[str, Weight], where: Span, scope: Scope
+    ) -> bool:
         """Whether a layer can't apply the module of another, which is reported: its op or its weights are others."""
         first = self.network.layer(owner)
         message = ""
+        others = tuple(self.network.layer(node)["output"] for node in first["inputs"])
         if first["op"] != op:
             message = "the layer comes out differently here, so it can't share its weights"
+        elif len(types) != len(others):
+            message = f"{len(types)} tensors are read here, and {len(others)} where it is shared from"
+        elif op.held(*types) != op.held(*others):
+            message = f"one `{op.kind}` can't be of both sizes: what it does depends on the size that it reads"
         for name, weight in weights.items():
             known = first["weights"].get(name)
             if known is not None and known.shape != weight.shape:

@@ -8,7 +8,7 @@ from netspec.calls import op_arguments, wrong_count
 from netspec.diagnostics import Diagnostic, Findings, Label
 from netspec.document import Document
 from netspec.expressions import Shaped
-from netspec.layers import CONTAINERS, LayerForm, find_op
+from netspec.layers import BRANCHES, CONTAINER, CONTAINERS, LayerForm, find_op
 from netspec.names import is_name
 from netspec.network import Network
 from netspec.ops.base import Op
@@ -89,6 +89,8 @@ class Reader(Placer):
         if node is None:
             if previous is None or (cls is not None and cls.most_inputs == 0):
                 return []
+            if previous.several and form.kind in (CONTAINER, BRANCHES):
+                return [previous]  # its layers may well name what they read
             return [self.one(previous, None, scope, form.where)]
         if wiring and not isinstance(node, Sequence):
             help = f"write `{form.kind}: [a, b]`"

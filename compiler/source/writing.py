@@ -28,8 +28,8 @@ class DenseBlock(nn.ModuleDict):
 def python_source(network: Network) -> str:
     """The network as a Python file that needs PyTorch alone.
 
-    The module has the state-dict of the one that `build` makes, draws the same weights from the same seed, and gives
-    the same outputs to the bit.
+    The module has the state-dict of the one that `build` makes, draws the same weights from the same seed (those that a
+    formula gives, `init: bilinear`, come with the state-dict only), and with it gives the same outputs to the bit.
 
     Raises:
         CompilerError: a layer has no lowering, or its module can't be written out.
@@ -170,7 +170,9 @@ class _Writer:
         shapes = []
         for name in self.network.inputs:
             sizes = self.network.concrete(self.network.layer(name)["output"].shape)
-            shapes.append(", ".join(str(size) if isinstance(size, int) else "1" for size in sizes))
+            shape = ", ".join(str(size) if isinstance(size, int) else "1" for size in sizes)
+            dtype = self.network.layer(name)["output"].dtype
+            shapes.append(shape if dtype == "float32" else f"{shape}, dtype=torch.{dtype}")
         inputs = ", ".join(f"torch.zeros({shape})" for shape in shapes)
         result = "output.shape" if len(self.network.outputs) == 1 else "[tensor.shape for tensor in output]"
         return (

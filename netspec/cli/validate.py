@@ -64,7 +64,8 @@ def _show_text(checked: Checked) -> None:
     more = f", {found}" if found else ""
     if checked.network is not None:
         layers = sum(1 for _ in checked.network.layers())
-        skipped = "" if checked.network.as_written else ", `expect` not checked: arguments or sizes were changed"
+        silent = checked.network.as_written or "\nexpect:" not in checked.network.text
+        skipped = "" if silent else ", `expect` not checked: arguments or sizes were changed"
         more = (
             f", {layers} layer{'s' if layers != 1 else ''}, {checked.network.parameters():,} parameters{skipped}{more}"
         )

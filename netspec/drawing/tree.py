@@ -167,7 +167,13 @@ class _Planter:
             return node.removeprefix(box.path) if node in inside else outside[node]
 
         layers = [
-            (within(path), layer["op"], layer["output"], [within(node) for node in layer["inputs"]])
+            (
+                within(path),
+                layer["op"],
+                layer["output"],
+                layer["parameters"],
+                [within(node) for node in layer["inputs"]],
+            )
             for path, layer in ((path, self.network.layer(path)) for path in box.layers)
         ]
         return layers, {within(node) for node in self.exits(box)}

@@ -125,6 +125,10 @@ class Op(BaseModel):
         """What a unit sees of its input; None where it sees one unit at its own place."""
         return None
 
+    def held(self, *inputs: TensorType) -> tuple[Any, ...]:
+        """What the op's module keeps of its inputs' sizes: a module that is shared must keep the same everywhere."""
+        return ()
+
     def without_effect(self, *inputs: TensorType) -> Iterator[tuple[str, str]]:
         """Arguments whose value changes nothing here, each with the reason. Only those that are given are told of."""
         return iter(())

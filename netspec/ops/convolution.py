@@ -1,7 +1,7 @@
 """Convolutions over one, two or three spatial axes."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from netspec import dims
 from netspec.dims import Dim
@@ -50,6 +50,9 @@ class Conv(Op):
         if self.bias:
             weights["bias"] = Weight((self.channels,))
         return weights
+
+    def held(self, *inputs: TensorType) -> tuple[Any, ...]:
+        return self.geometry(inputs[0]).padding if self.padding == "same" else ()
 
     def without_effect(self, *inputs: TensorType) -> Iterator[tuple[str, str]]:
         shape = self.geometry(inputs[0])

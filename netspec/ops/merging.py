@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from netspec.dims import Dim
-from netspec.ops.base import ANY, Line, Op
+from netspec.ops.base import ANY, Line, Op, axis_after_batch
 from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
 
 
@@ -80,31 +80,27 @@ class Concat(Op):
     def output(self, *inputs: TensorType) -> TensorType:
         first = inputs[0]
         need_rank(first, 2)
-        if not 1 <= self.axis < first.rank:
-            raise ShapeError(
-                f"axis {self.axis} is not one of the axes after the batch of {write_shape(first.shape)}",
-                help=f"axes run from 1 to {first.rank - 1}",
-                argument="axis",
-            )
-        total: Dim = first.shape[self.axis]
+        axis = axis_after_batch(first, self.axis, "axis")
+        total: Dim = first.shape[axis]
         for other in inputs[1:]:
             agree = other.rank == first.rank and all(
                 a == b or not (isinstance(a, int) and isinstance(b, int))
                 for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
-                if i != self.axis
+                if i != axis
             )
             if not agree:
                 raise ShapeError(
-                    f"tensors that differ outside axis {self.axis} can't be concatenated: "
+                    f"tensors that differ outside axis {axis} can't be concatenated: "
                     f"{write_shape(first.shape)} and {write_shape(other.shape)}",
                     help="bring them to one size first: give both branches the same strides and padding",
                 )
-            total = total + other.shape[self.axis]
-        return first.with_shape(*first.shape[: self.axis], total, *first.shape[self.axis + 1 :])
+            total = total + other.shape[axis]
+        return first.with_shape(*first.shape[:axis], total, *first.shape[axis + 1 :])
 
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         parts = " + ".join(str(x.shape[self.axis]) for x in inputs)
-        yield Line("channels" if self.axis == 1 else f"axis {self.axis}", parts, str(output.shape[self.axis]))
+        axis = axis_after_batch(output, self.axis, "axis")
+        yield Line("channels" if axis == 1 else f"axis {axis}", parts, str(output.shape[self.axis]))
 
 
 def _stretched(x: TensorType, shape: list[Dim]) -> list[Dim]:

@@ -1,7 +1,7 @@
 """Normalisation."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field as Argument
 
@@ -72,6 +72,9 @@ class InstanceNorm(Op):
         _check_channels(inputs[0])
         return inputs[0]
 
+    def held(self, *inputs: TensorType) -> tuple[Any, ...]:
+        return (inputs[0].shape[1],)
+
     def weights(self, *inputs: TensorType) -> dict[str, Weight]:
         return _scale_and_shift(inputs[0], self.affine)
 
@@ -97,6 +100,9 @@ class GroupNorm(Op):
                 argument="groups",
             )
         return inputs[0]
+
+    def held(self, *inputs: TensorType) -> tuple[Any, ...]:
+        return (inputs[0].shape[1],)
 
     def weights(self, *inputs: TensorType) -> dict[str, Weight]:
         return _scale_and_shift(inputs[0], self.affine)
@@ -124,6 +130,9 @@ class LayerNorm(Op):
     def normalised(self, x: TensorType) -> tuple[int, ...]:
         """The dimensions that are normalised over."""
         return tuple(dim for dim in x.shape[-self.axes :] if isinstance(dim, int))
+
+    def held(self, *inputs: TensorType) -> tuple[Any, ...]:
+        return self.normalised(inputs[0])
 
     def weights(self, *inputs: TensorType) -> dict[str, Weight]:
         shape = self.normalised(inputs[0])

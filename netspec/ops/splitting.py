@@ -1,7 +1,7 @@
 """Ops that make several tensors of one."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field as Argument
 
@@ -61,6 +61,9 @@ class Split(Op):
                 argument="sizes" if self.sizes else "names",
             )
         return sizes
+
+    def held(self, *inputs: TensorType) -> tuple[Any, ...]:
+        return self.part_sizes(inputs[0])
 
     def parts(self, *inputs: TensorType) -> dict[str, TensorType]:
         (x,) = inputs

@@ -39,6 +39,7 @@ def on(shape: str, *layers: str) -> list[Row]:
 
 
 ROWS = [
+    Row("{concat: [a, b], axis: -1}", {"a": "[N, T, 4]", "b": "[N, T, 3]"}),
     Row("{split: [left, right]}", {"x": IMAGE}, after="{concat: [layer.right, layer.left]}"),
     Row("{split: [a, b, c], sizes: [1, 7, 4], axis: -1}", {"x": "[N, T, 12]"}, after="{scale: 2.0, from: layer.b}"),
     *on(

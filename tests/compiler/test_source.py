@@ -93,8 +93,9 @@ def test_a_block_is_a_class_with_its_arguments() -> None:
         "blocks:\n  unit:\n    args: {width: int, act: {type: layer, default: relu}, deep: 1}\n"
         "    net: {convs: {repeat: deep, conv: width, kernel: 1}, act: act, more: {when: deep > 1, tanh: }}\n"
         "net: {a: {unit: 4}, b: {unit: 6, act: tanh}, c: {unit: 8, deep: 3}, d: {unit: 5}}\n",
+        "inputs: {x: {shape: [N, 8]}}\nnet: {a: {net: [{linear: 4}, relu]}, b: {linear: 4, from: x}}\n",
     ],
-    ids=["shared", "several tensors", "awkward names", "blocks that differ"],
+    ids=["shared", "several tensors", "awkward names", "blocks that differ", "a container that nothing reads"],
 )
 def test_wiring_of_every_kind_is_written_as_it_is(text: str) -> None:
     checked = check_source(Source("spec.yaml", "netspec: 1\n" + text))

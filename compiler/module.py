@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
@@ -78,12 +80,23 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     modules: dict[str, nn.Module] = {}
     readers = Counter(value for _, layer in network.layers() for value in layer["inputs"])
     readers.update(network.outputs.values())
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), nullcontext() if weights is None else _Undrawn():
         torch.manual_seed(seed)
         for path, layer in network.layers():
             if layer["module"] not in modules and not isinstance(layer["op"], Part):
                 modules[layer["module"]] = _leaf(network, path, readers, weights)
     return _container(plans_of(network), "", modules)
+
+
+class _Undrawn(TorchFunctionMode):
+    """While it is entered, `torch.nn.init` leaves tensors as they are: other values are put in their place."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def submodule(module: nn.Module, path: str) -> nn.Module:
@@ -124,8 +137,7 @@ def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapp
 def _filled(make: Callable[[], nn.Module], path: str, names: Iterable[str], weights: Mapping[str, Tensor]) -> nn.Module:
     """A layer's module that takes its tensors from a state-dict, without drawing others first."""
     own = {name: weights[f"{path}.{name}"] for name in names}
-    with torch.device("meta"):
-        module = make()
+    module = make()
     for name, tensor in own.items():  # what `load_state_dict(assign=True)` does, in a fraction of its time
         inner, _, last = name.rpartition(".")
         owner = module.get_submodule(inner)
@@ -134,9 +146,6 @@ def _filled(make: Callable[[], nn.Module], path: str, names: Iterable[str], weig
             owner._parameters[last] = nn.Parameter(tensor.to(drawn.dtype).contiguous(), drawn.requires_grad)
         else:
             owner._buffers[last] = tensor.contiguous()
-    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
-        module = make()  # it keeps tensors that no state-dict has
-        module.load_state_dict(own)
     return module
 
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from netspec.dims import Dim
 from netspec.ops.base import ANY, Line, Op, axis_after_batch
+from netspec.ops.sliding import strides_between
 from netspec.tensor import ShapeError, TensorType, need_rank, write_shape
 
 
@@ -119,30 +120,13 @@ def _projection(a: TensorType, b: TensorType) -> str:
         return "bring both to one shape first"
     if not (isinstance(a.shape[1], int) and isinstance(b.shape[1], int)):
         return "bring both to one shape first"
-    strides: list[int] = []
-    for large, small in zip(b.spatial, a.spatial, strict=True):
-        ratio = _ratio(large, small)
-        if ratio is None:
-            return "bring both to one size first: give both branches the same strides and padding"
-        strides.append(ratio)
-    if len(set(strides)) > 1:
-        return "bring both to one size first: give both branches the same strides and padding"
-    if strides[0] < 1:
+    strides = strides_between(b.spatial, a.spatial)
+    if strides is None and strides_between(a.spatial, b.spatial) is not None:
         return _projection(b, a)
+    if strides is None or len(set(strides)) > 1:
+        return "bring both to one size first: give both branches the same strides and padding"
     stride = f", stride: {strides[0]}" if strides[0] != 1 else ""
     return (
         f"project the {write_shape(b.shape)} operand first, as a residual shortcut does: "
         f"`{{conv: {a.shape[1]}, kernel: 1{stride}, bias: false}}`"
     )
-
-
-def _ratio(large: Dim, small: Dim) -> int | None:
-    """The stride by which a 1×1 convolution turns one size into the other; 0 where it would have to grow."""
-    if large == small:
-        return 1
-    if isinstance(large, int) and isinstance(small, int) and large < small:
-        return 0
-    for stride in (2, 3, 4, 8, 16, 32):
-        if (large - 1) // stride + 1 == small:
-            return stride
-    return None

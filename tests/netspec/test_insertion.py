@@ -24,6 +24,7 @@ SPECS = [
     for name, path in zoo()
     if path.parent.name != "blocks" and name not in DEPTHS | {"resnet152_preact", "resnet34_preact"}
 ]
+ALL_OUTPUTS = ("padding_and_stride", "small_convolutions")  # where every layer is named, so each deletion is told
 Tree = Any
 Place = tuple[Any, ...]
 
@@ -161,6 +162,17 @@ def rewired(tree: Tree, before: Network, after: Network) -> list[str]:
     return found
 
 
+def compare_what_is_left(before: Network, after: Network) -> int:
+    """Holds every layer that is left, and that read only layers that are left, to what it read; how many there are."""
+    count = 0
+    for node, layer in after.layers():
+        was = before.nodes[node]["inputs"] if node in before.nodes else ()
+        if was and all(read in after.nodes for read in was) and after.left_out.keys() == before.left_out.keys():
+            assert layer["inputs"] == was, node
+            count += 1
+    return count
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_no_inserted_layer_rewires_another(name: str) -> None:
     tree = tree_of(name)
@@ -186,6 +198,7 @@ def test_a_deleted_layer_that_is_read_is_told_and_any_other_leaves_the_wiring(na
     tree = tree_of(name)
     before = check(tree).network
     assert before is not None
+    compared = 0
     for place in bodies(tree, before):
         body = at(tree, place)
         if len(body) < 2:
@@ -205,8 +218,6 @@ def test_a_deleted_layer_that_is_read_is_told_and_any_other_leaves_the_wiring(na
                 assert checked.network is None
                 told = [d for d in checked.diagnostics if d.code in ("unknown-reference", "forward-reference")]
                 assert told and any(f"`{deleted}`" in diagnostic.message for diagnostic in told), (place, deleted)
-            elif checked.network is not None:  # what is left is a network: its named references mean what they meant
-                for node, _ in checked.network.layers():
-                    layer = layer_text(changed, checked.network, node)
-                    for reference in names_in(layer):
-                        assert reference.partition(".")[0] != deleted
+            elif checked.network is not None and deleted is not None:
+                compared += compare_what_is_left(before, checked.network)
+    assert compared >= 1 or name in ALL_OUTPUTS

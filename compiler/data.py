@@ -22,8 +22,8 @@ from torch import Tensor
 from compiler.errors import CompilerError
 from compiler.onnx_graph import image_preprocessing
 from compiler.targets import check_labels, class_count, classifies, fit
+from netspec.choices import Choice, Digits, Folder, Npz
 from netspec.network import Network
-from netspec.recipe import Choice, Digits, Folder, Npz
 from netspec.recipe_checks import is_image
 
 Array = NDArray[Any]

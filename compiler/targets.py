@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import CompilerError
+from netspec.choices import CrossEntropy
 from netspec.network import Network
-from netspec.recipe import CrossEntropy
 
 Array = NDArray[Any]
 MAX_LISTED = 5

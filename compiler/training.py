@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compiler.data import Data, Split
 from compiler.errors import CompilerError
-from netspec.recipe import (
+from netspec.choices import (
     L1,
     Adam,
     AdamW,
@@ -29,8 +29,8 @@ from netspec.recipe import (
     MeanSquaredError,
     Sgd,
     Step,
-    Train,
 )
+from netspec.recipe import Train
 
 Amp = Literal["bf16", "fp16"]
 CHECKPOINT_SECONDS = 30.0  # at most this much work is lost to a crash within an epoch

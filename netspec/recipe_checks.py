@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from netspec.choices import CrossEntropy
 from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
 from netspec.dims import Dim
 from netspec.network import Network
-from netspec.recipe import CrossEntropy, Deploy, Preprocess, Train
+from netspec.recipe import Deploy, Preprocess, Train
 from netspec.tensor import write_shape
 from netspec.yaml_reader import Entry, Mapping, Node
 

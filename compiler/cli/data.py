@@ -11,8 +11,8 @@ from compiler.cli.common import told
 from compiler.data import digit_images, digit_split
 from compiler.errors import CompilerError
 from compiler.files import whole_file
+from netspec.choices import Digits
 from netspec.cli.common import load_or_exit, set_option
-from netspec.recipe import Digits
 
 
 @click.command(epilog="Example: netspec data resnet --out digits --split test")

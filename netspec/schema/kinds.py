@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from netspec.choices import Choice
 from netspec.ops.base import Op
-from netspec.recipe import Choice
 from netspec.schema.values import Schema, documented, fields
 
 

@@ -1,0 +1,1 @@
+"""What training a detector needs: targets, their assignment to outputs, losses."""

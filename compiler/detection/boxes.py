@@ -29,6 +29,13 @@ def pairwise(overlap: Callable[[Tensor, Tensor], Tensor], boxes: Tensor, others:
     return overlap(boxes[..., :, None, :], others[..., None, :, :])
 
 
+def intersection(boxes: Tensor, others: Tensor) -> Tensor:
+    """The area that boxes share."""
+    width = torch.minimum(boxes[..., 2], others[..., 2]) - torch.maximum(boxes[..., 0], others[..., 0])
+    height = torch.minimum(boxes[..., 3], others[..., 3]) - torch.maximum(boxes[..., 1], others[..., 1])
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
 def iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union, in [0, 1]. Source: Everingham et al. 2010, equation 3."""
     return _iou_and_union(boxes, others)[0]
@@ -97,9 +104,7 @@ def decode(
 
 
 def _iou_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    width = torch.minimum(boxes[..., 2], others[..., 2]) - torch.maximum(boxes[..., 0], others[..., 0])
-    height = torch.minimum(boxes[..., 3], others[..., 3]) - torch.maximum(boxes[..., 1], others[..., 1])
-    shared = width.clamp(min=0) * height.clamp(min=0)
+    shared = intersection(boxes, others)
     union = area(boxes) + area(others) - shared
     return shared / union.clamp(min=TINY), union
 

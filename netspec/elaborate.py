@@ -100,7 +100,7 @@ class _Elaborator(Reader):
         if self.network.left_out or self.shortcuts:
             from netspec.unseen import unseen_mistakes  # only where there may be some
 
-            for wrong in unseen_mistakes(self.document, self.forms, self.worked_out, self.layer_arguments):
+            for wrong in unseen_mistakes(self.document, self.forms, self.worked_out):
                 self.findings.add(wrong)
         never = [entry for entry, ever in self.conditions.values() if not ever]
         idle = [entry for entry, needed in self.shortcuts.values() if not needed]

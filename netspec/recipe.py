@@ -28,11 +28,12 @@ from netspec.choices import (
     Step,
     Whole,
 )
+from netspec.data_choices import Masks
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar
 
 CHOICES: dict[str, dict[str, type[Choice]]] = {
-    "data": {choice.kind: choice for choice in (Digits, Folder, Npz)},
+    "data": {choice.kind: choice for choice in (Digits, Folder, Npz, Masks)},
     "loss": {choice.kind: choice for choice in (CrossEntropy, MeanSquaredError, L1)},
     "optimizer": {choice.kind: choice for choice in (Sgd, Adam, AdamW)},
     "schedule": {choice.kind: choice for choice in (Constant, Cosine, Step)},

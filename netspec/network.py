@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
+SERVED = "deploy"  # the container of the layers that only the served form has
+
+
 class Layer(TypedDict):
     """The attributes of a node of the graph. The node's id is the layer's path, `layer1.0.conv1`.
 
@@ -75,6 +78,15 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Serving:
+    """The layers of `deploy`, which read those of the network and are none of it, and what they give, by name."""
+
+    outputs: dict[str, str]
+    nodes: dict[str, Layer]
+    containers: dict[str, Container]
+
+
+@dataclass(slots=True, eq=False)
 class Network:
     """A network that has passed the checks.
 
@@ -85,6 +97,7 @@ class Network:
         left_out: the layers that a `when` leaves out, by path.
         inputs: the nodes that are fed.
         outputs: the nodes that are given, by the name of the output.
+        serving: what only the served form has, where `deploy` has layers.
         sizes: numbers for the free dimensions, for reports and for the check at one size.
         own_sizes: these as the spec gives them, where others are asked for.
         sections: the spec's `train` and `deploy`, checked.
@@ -103,6 +116,7 @@ class Network:
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)
+    serving: Serving | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     own_sizes: dict[str, int] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
@@ -142,6 +156,12 @@ class Network:
         for path, layer in self.nodes.items():
             if layer["op"] is not None:
                 yield path, layer
+
+    def set_apart(self, outputs: dict[str, str]) -> None:
+        """Takes the layers of `deploy` out of the network: what it is trained and judged by is without them."""
+        nodes = {path: self.nodes.pop(path) for path in list(self.nodes) if is_under(path, SERVED)}
+        containers = {path: self.containers.pop(path) for path in list(self.containers) if is_under(path, SERVED)}
+        self.serving = Serving(outputs, nodes, containers)
 
     def is_shared(self, path: str) -> bool:
         """Whether a layer's module is applied by others too."""

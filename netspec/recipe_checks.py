@@ -8,6 +8,7 @@ from netspec.choices import CrossEntropy, Npz
 from netspec.data_choices import Masks
 from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
 from netspec.dims import Dim
+from netspec.fit_checks import fit_mistakes
 from netspec.network import Network
 from netspec.recipe import Deploy, Preprocess, Train
 from netspec.source import Span
@@ -35,7 +36,9 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
         if deploy.labels:
             found += _labels(network, deploy, train, section.entries["labels"].value)
         if deploy.preprocess is not None:
-            found += _preprocess(network, deploy.preprocess, section.entries["preprocess"])
+            entry = section.entries["preprocess"]
+            found += _preprocess(network, deploy.preprocess, entry)
+            found += fit_mistakes(network, deploy.preprocess, entry)
     for diagnostic in found:
         findings.add(diagnostic)
 

@@ -28,9 +28,9 @@ def unseen_mistakes(
         worked_out: the identities of the forms of layers that stand in the network.
     """
     blocks: Blocks = {name: block.parameters for name, block in document.blocks.items()}
-    bodies = [] if document.net is None else [(document.net, document.parameters)]
-    used = document.blocks.keys() if document.net is None else reached([document.net], document.blocks)
-    within = (document.blocks[name] for name in used if not document.blocks[name].broken)
+    used = document.blocks.keys() if document.net is None else reached(document.bodies, document.blocks)
+    within = [document.blocks[name] for name in used if not document.blocks[name].broken]
+    bodies = [(body, document.parameters) for body in document.bodies]
     bodies += [(block.net, block.parameters) for block in within]
     for body, parameters in bodies:
         known = blocks | dict.fromkeys(layers_among(parameters), EVERYTHING)

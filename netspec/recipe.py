@@ -29,13 +29,14 @@ from netspec.choices import (
     Step,
     Whole,
 )
+from netspec.data_choices import Masks
 from netspec.detection_choices import FasterRcnn, FastRcnn, RetinaNet, Ssd
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar
 
 LOSSES = (CrossEntropy, MeanSquaredError, L1, Ssd, RetinaNet, FastRcnn, FasterRcnn)
 CHOICES: dict[str, dict[str, type[Choice]]] = {
-    "data": {choice.kind: choice for choice in (Digits, Folder, Npz)},
+    "data": {choice.kind: choice for choice in (Digits, Folder, Npz, Masks)},
     "loss": {choice.kind: choice for choice in LOSSES},
     "optimizer": {choice.kind: choice for choice in (Sgd, Adam, AdamW)},
     "schedule": {choice.kind: choice for choice in (Constant, Cosine, Step)},

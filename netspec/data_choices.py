@@ -96,7 +96,8 @@ class Voc(Pictures):
 class YoloText(Pictures):
     """A folder of images with a text file for each: lines of class, centre x, centre y, width, height as shares.
 
-    Source: Redmon's Darknet, "Train YOLO on VOC".
+    `train/` and `test/` in it, with such folders, are used where they stand. Source: Redmon's Darknet, "Training YOLO
+    on VOC".
 
     Attributes:
         path: the folder.
@@ -117,14 +118,17 @@ class YoloText(Pictures):
 
 
 class Masks(Pictures):
-    """A folder of images with a PNG for each, whose pixels are class numbers: 0 is the background.
+    """A folder with `images/` and, under the same names, `masks/`: PNG whose numbers are the classes of the pixels.
+
+    `train/` and `test/` in it, with such folders, are used where they stand.
+    Source: Everingham et al. 2010, "The Pascal visual object classes challenge", section 3.2: palette images, in which
+    255 marks what is of no class.
 
     Attributes:
         path: the folder.
         images_in, masks_in: its folders of images and of masks.
-        names: the names of the classes from 0, the background's first, or the file that lists them.
+        names: the names of the classes from 0, or the file that lists them; without it, numbers are their names.
         train, test: its files that list the images of each part; or, as `test`, the share that is held out.
-        ignore: the number of pixels that are neither right nor wrong.
     """
 
     kind = "masks"
@@ -132,10 +136,9 @@ class Masks(Pictures):
     path: str
     images_in: str = "images"
     masks_in: str = "masks"
-    names: str | tuple[str, ...] = "names.txt"
+    names: str | tuple[str, ...] = ()
     train: str | None = None
     test: Part = 0.25
-    ignore: Annotated[int, Argument(ge=0, le=255)] = 255
     on_error: OnError = "refuse"
 
 

@@ -53,7 +53,7 @@ def elaborate(document: Document, network: Network, findings: Findings) -> Elabo
     if network.left_out or unroller.shortcuts:
         from netspec.unseen import unseen_mistakes  # only where there may be some
 
-        for wrong in unseen_mistakes(document, unroller.forms, unroller.worked_out, unroller.layer_arguments):
+        for wrong in unseen_mistakes(document, unroller.forms, unroller.worked_out):
             findings.add(wrong)
     found.never = [entry for entry, ever in unroller.conditions.values() if not ever]
     found.idle = [entry for entry, needed in unroller.shortcuts.values() if not needed]

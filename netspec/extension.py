@@ -100,7 +100,8 @@ class _Extension:
         if isinstance(mine, Mapping):
             _add_blocks(blocks, mine.entries, None)
         merged = dict(own.entries)
-        merged["blocks"] = Entry(own.entries["blocks"].key if mine else entry.key, Mapping(blocks, own.span))
+        key = own.entries["blocks"].key if mine else Scalar("blocks", "blocks", False, entry.key.span)
+        merged["blocks"] = Entry(key, Mapping(blocks, own.span))
         return Mapping(merged, own.span)
 
 

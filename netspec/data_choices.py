@@ -19,10 +19,15 @@ Few = Annotated[int, Argument(ge=0, le=250)]
 
 
 class Pictures(Data):
-    """Images with boxes, with a mask, or with both; `gives` says which."""
+    """Images with boxes, with a mask, or with both."""
 
     images = True
-    gives: ClassVar[frozenset[str]]
+    has_boxes: ClassVar[bool] = True
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is a mask of every image."""
+        return False
 
 
 class Scenes(Pictures):
@@ -40,7 +45,6 @@ class Scenes(Pictures):
     """
 
     kind = "scenes"
-    gives = frozenset({"boxes", "mask"})
     count: Whole = 2000
     test: Whole = 400
     size: Side | tuple[Side, Side] = 128
@@ -49,6 +53,10 @@ class Scenes(Pictures):
     overlap: Fraction = 0.1
     clutter: UpToOne = 1.0
     seed: FromZero = 0
+
+    @property
+    def has_masks(self) -> bool:
+        return True
 
 
 class Coco(Pictures):
@@ -63,13 +71,16 @@ class Coco(Pictures):
     """
 
     kind = "coco"
-    gives = frozenset({"boxes"})
     path: str
     images_in: str | None = None
     test: Part = 0.25
     test_images_in: str | None = None
     masks: bool = False
     on_error: OnError = "refuse"
+
+    @property
+    def has_masks(self) -> bool:
+        return self.masks
 
 
 class Voc(Pictures):
@@ -83,7 +94,6 @@ class Voc(Pictures):
     """
 
     kind = "voc"
-    gives = frozenset({"boxes"})
     path: str
     images_in: str = "JPEGImages"
     boxes_in: str = "Annotations"
@@ -107,7 +117,6 @@ class YoloText(Pictures):
     """
 
     kind = "yolo"
-    gives = frozenset({"boxes"})
     path: str
     images_in: str = "images"
     boxes_in: str = "labels"
@@ -132,7 +141,7 @@ class Masks(Pictures):
     """
 
     kind = "masks"
-    gives = frozenset({"mask"})
+    has_boxes = False
     path: str
     images_in: str = "images"
     masks_in: str = "masks"
@@ -140,6 +149,10 @@ class Masks(Pictures):
     train: str | None = None
     test: Part = 0.25
     on_error: OnError = "refuse"
+
+    @property
+    def has_masks(self) -> bool:
+        return True
 
 
 class Augment(BaseModel):

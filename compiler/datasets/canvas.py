@@ -42,7 +42,8 @@ def _gradient(rng: np.random.Generator, size: tuple[int, int], spread: float) ->
     rows, columns = np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width)
     ramp = (np.sin(angle) * rows[:, None] + np.cos(angle) * columns[None]).astype(np.float32)
     middle = (rng.uniform(30, 225) + rng.uniform(-25, 25, 3)).astype(np.float32)
-    return ramp[..., None] * rng.uniform(-spread, spread, 3).astype(np.float32) + middle
+    change = rng.uniform(-spread, spread, 3).astype(np.float32)
+    return np.asarray(ramp[..., None] * change + middle)
 
 
 def _texture(rng: np.random.Generator, size: tuple[int, int], depth: float) -> Array:

@@ -275,7 +275,7 @@ def segmenter(save_segmenter: SaveModel) -> Path:
 
 @pytest.fixture
 def save_region_detector(save_model: SaveModel) -> SaveModel:
-    """Saves a model that finds something in every region that has a width: image, proposals [batch, P, 4] → as above."""
+    """Saves a model that finds something in every region that has a width; the regions are [batch, P, 4]."""
 
     def save(room: int | str = "regions", **other: Any) -> Path:
         nodes = [

@@ -21,7 +21,7 @@ from netspec.zoo import find_spec
 MAX_FILES = 32
 # What an extending spec may change key by key, if the key is there; other sections it replaces as a whole.
 MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
-DATA_PATHS = {"folder", "npz", "path"}  # keys of `train.data` whose text is a path
+DATA_PATHS = {"folder", "masks", "npz", "path"}  # keys of `train.data` whose text is a path
 ADDING = "a layer that is added below those of the base names what it reads: `from: …`"
 OPEN = ("blocks", "train", "deploy")  # of these, the ones that it may add keys to
 
@@ -92,7 +92,8 @@ class _Extension:
         if isinstance(mine, Mapping):
             _add_blocks(blocks, mine.entries, None)
         merged = dict(own.entries)
-        merged["blocks"] = Entry(own.entries["blocks"].key if mine else entry.key, Mapping(blocks, own.span))
+        key = own.entries["blocks"].key if mine else Scalar("blocks", "blocks", False, entry.key.span)
+        merged["blocks"] = Entry(key, Mapping(blocks, own.span))
         return Mapping(merged, own.span)
 
 

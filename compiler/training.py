@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from compiler import class_loss
 from compiler.data import Data, Split
 from compiler.errors import CompilerError
 from netspec.choices import (
@@ -252,7 +253,7 @@ def learning_rate(recipe: Train, epoch: float) -> float:
 def make_loss(choice: Choice) -> nn.Module:
     """The loss as a module."""
     if isinstance(choice, CrossEntropy):
-        return nn.CrossEntropyLoss(label_smoothing=choice.label_smoothing)
+        return class_loss.CrossEntropy(choice.label_smoothing, choice.ignore)
     if isinstance(choice, MeanSquaredError):
         return nn.MSELoss()
     assert isinstance(choice, L1)

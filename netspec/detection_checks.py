@@ -12,6 +12,15 @@ from netspec.source import Span
 from netspec.tensor import write_shape
 from netspec.yaml_reader import Entry, Mapping
 
+# What mends a size that is not as it should be.
+_MENDS: dict[Size, str] = {
+    "boxes": "make them of the same levels, with as many boxes at each place",
+    "regions": "let all of them look at the same regions",
+    "columns": "give each class its column, and the background one where there is one",
+    (4, "columns"): "give each column of the scores four offsets, the background's too",
+    4: "a box has four numbers; `per_box: 4` makes a row for each box of a map",
+}
+
 
 def check_detector(network: Network, loss: DetectionLoss, entry: Entry) -> Iterator[Diagnostic]:
     """Holds the outputs against what the loss takes: that they are there, and that their sizes fit each other.
@@ -67,7 +76,8 @@ def _sizes(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagno
         taken = f"`{loss.kind}` takes {_written(sizes)}"
         found = f"`{role}` is {write_shape(shape_of(network, role), network.sizes)}"
         if len(shape) != len(sizes):
-            yield Diagnostic("recipe-mismatch", f"{found}, {taken}", span, labels=(giver(network, role),))
+            help = "`per_box` makes a row for each box of a map"
+            yield Diagnostic("recipe-mismatch", f"{found}, {taken}", span, labels=(giver(network, role),), help=help)
             continue
         for given, size in zip(shape, sizes, strict=True):
             if not isinstance(given, int):
@@ -81,7 +91,7 @@ def _sizes(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagno
                 if source:
                     labels.append(giver(network, source))
                     message += f", where {_written((size,), batch='')} are {wanted}, as in `{source}`"
-                yield Diagnostic("recipe-mismatch", message, span, labels=tuple(labels))
+                yield Diagnostic("recipe-mismatch", message, span, labels=tuple(labels), help=_MENDS[size])
                 break
 
 

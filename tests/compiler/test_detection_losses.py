@@ -298,7 +298,7 @@ def test_one_image_is_learnt_by_heart(loss: str) -> None:
         totals.append(total.item())
     assert totals[-1] < totals[0] / 20
     scores, deltas, anchors = (value[0] for value in module(*inputs))
-    boxes = decode(deltas, anchors, choice.weights)
+    boxes = decode(deltas, anchors, choice.offset_weights)
     likely = scores.softmax(1)[:, 1:] if loss == "ssd" else scores.sigmoid()
     assert likely.argmax(0).tolist() in ([0, 3], [1, 3])  # the first object has two anchors
     torch.testing.assert_close(boxes[likely.argmax(0)], TWO.boxes, atol=0.5, rtol=0)
@@ -321,5 +321,5 @@ def test_a_head_of_regions_learns_one_image_by_heart() -> None:
     scores, deltas = (value[0] for value in module(*inputs))
     assert scores.argmax(1)[[0, 2, 3]].tolist() == [1, 0, 2]
     for region, label in ((0, 0), (3, 1)):
-        wanted = encode(TWO.boxes[label], ANCHORS[region], choice.weights)
+        wanted = encode(TWO.boxes[label], ANCHORS[region], choice.offset_weights)
         torch.testing.assert_close(deltas[region].view(3, 4)[label + 1], wanted, atol=0.5, rtol=0)

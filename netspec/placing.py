@@ -17,6 +17,7 @@ from netspec.network import Container, Layer, Network, is_under
 from netspec.ops.base import Op, Part, discover, through
 from netspec.scope import Result, Scope
 from netspec.source import Span
+from netspec.strides import check_strides
 from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields
 
 
@@ -93,6 +94,7 @@ class Placer(Evaluator):
         types = tuple(layer["output"] for layer in layers)
         try:
             inferred = self.infer(op, types)
+            check_strides(self.network, op, nodes, types)
             field = merge_fields([layer["receptive_field"] for layer in layers])
             field = through(field, op.window(*types)) if types else None
         except ShapeError as error:

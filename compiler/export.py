@@ -9,16 +9,24 @@ from torch import nn
 
 from compiler.onnx_file import write_model
 from compiler.onnx_graph import add_metadata, emit_graph
+from netspec.deployed import deployed
 from netspec.network import Network
 
 
-def export(network: Network, module: nn.Module, path: Path, labels: Iterable[str] = ()) -> Path | None:
+def export(
+    network: Network, module: nn.Module, path: Path, labels: Iterable[str] = (), served: bool = True
+) -> Path | None:
     """Writes the network with the module's weights as a checked ONNX file; returns the weights' side file, if any.
+
+    Args:
+        module: of the network as it is trained.
+        served: write the served form, with what `deploy` adds; else the network as it is trained.
 
     Raises:
         CompilerError: an op has no ONNX lowering, the checker refuses the model, or a file can't be written.
     """
     weights = {key: tensor.detach().cpu().numpy() for key, tensor in module.state_dict().items()}
-    model, initializers = emit_graph(network, weights)
-    add_metadata(model, network, labels)
+    form = deployed(network) if served else network
+    model, initializers = emit_graph(form, weights)
+    add_metadata(model, form, labels)
     return write_model(model, initializers, path)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
 from netspec import __version__
+from netspec.deployed import is_pixels, served_task
 from netspec.network import Network
 from netspec.ops.base import Part
 from netspec.recipe_checks import is_image
@@ -41,8 +42,14 @@ class GraphWriter:
     def __init__(self, network: Network, weights: Mapping[str, Array]) -> None:
         self.network = network
         self.weights = weights
+        # A layer whose name is that of an output that another layer gives.
+        self.renamed = {name: f"{name}/value" for name, node in network.outputs.items() if name != node}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, Array] = {}
+
+    def value(self, path: str) -> str:
+        """What the result of a layer is called: its path, unless that is the name of another's output."""
+        return self.renamed.get(path, path)
 
     def layer(self, path: str) -> None:
         """Emits the nodes of a layer.
@@ -57,7 +64,8 @@ class GraphWriter:
             return  # a result of the layer before, which has emitted it
         types = tuple(self.network.layer(node)["output"] for node in layer["inputs"])
         try:
-            lowering_of(op).onnx(op, NodeWriter(self, path, layer["module"], layer["inputs"], types))
+            inputs = tuple(self.value(node) for node in layer["inputs"])
+            lowering_of(op).onnx(op, NodeWriter(self, path, layer["module"], inputs, types))
         except LookupError as error:
             raise CompilerError(str(error)) from None
 
@@ -91,12 +99,18 @@ class NodeWriter:
         return key
 
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
-        name = f"{self.path}/{part}" if part else self.path
+        name = f"{self.path}/{part}" if part else self.graph.value(self.path)
         self._add(op_type, name, inputs, [name], attributes)
         return name
 
     def emit_parts(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> None:
-        self._add(op_type, self.path, inputs, [f"{self.path}.{part}" for part in parts], attributes)
+        self._add(
+            op_type,
+            self.graph.value(self.path),
+            inputs,
+            [self.graph.value(f"{self.path}.{part}") for part in parts],
+            attributes,
+        )
 
     def _add(
         self, op_type: str, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Any]
@@ -123,7 +137,7 @@ def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.Mod
             # An output that the spec names otherwise than its layer, or that is an input passed on.
             name_of_copy = name if name != node else f"{name}/output"
             writer.nodes.append(
-                onnx.NodeProto(op_type="Identity", name=name_of_copy, input=[node], output=[name_of_copy])
+                onnx.NodeProto(op_type="Identity", name=name_of_copy, input=[writer.value(node)], output=[name_of_copy])
             )
     graph = helper.make_graph(
         writer.nodes,
@@ -159,12 +173,19 @@ def add_metadata(model: onnx.ModelProto, network: Network, labels: Iterable[str]
     if names:
         entries["netspec.labels"] = json.dumps(names, ensure_ascii=False)
     images = [name for name in network.inputs if is_image(network, name)]
-    if images and ((deploy and deploy.preprocess) or (train and train.data.images)):
+    pixels = {name: tensor.shape[3] for name in network.inputs if is_pixels(tensor := network.layer(name)["output"])}
+    if pixels:
+        found = {name: {"pixels": True, "channels": channels} for name, channels in pixels.items()}
+        entries["netspec.preprocess"] = json.dumps(found)
+    elif images and ((deploy and deploy.preprocess) or (train and train.data.images)):
         entries["netspec.preprocess"] = json.dumps({name: image_preprocessing(network, name) for name in images})
     postprocess = deploy.postprocess if deploy and deploy.postprocess else None
     if postprocess is None and train is not None and train.loss.kind == "cross_entropy":
         postprocess = "softmax"  # the loss takes logits, so logits are what the network gives
-    if postprocess:
+    task = served_task(network)
+    if task:
+        entries["netspec.task"] = json.dumps(task)
+    elif postprocess:
         entries["netspec.postprocess"] = json.dumps(dict.fromkeys(network.outputs, postprocess))
     helper.set_model_props(model, entries)
 

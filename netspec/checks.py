@@ -9,7 +9,7 @@ from netspec import dims
 from netspec.calls import operand_diagnostic
 from netspec.diagnostics import Diagnostic, Findings
 from netspec.document import Document
-from netspec.network import Layer, Network, nominal
+from netspec.network import SERVED, Layer, Network, is_under, nominal
 from netspec.ops.base import Op, Part
 from netspec.parameters import LayerValue, Parameter
 from netspec.source import Span
@@ -61,10 +61,21 @@ def check_sizes_are_possible(network: Network, findings: Findings) -> None:
                 break
 
 
-def check_everything_is_read(network: Network, findings: Findings) -> None:
+def check_served_weights(network: Network, findings: Findings) -> None:
+    """Refuses weights in layers that are never trained."""
+    for path, layer in network.layers():
+        if is_under(path, SERVED) and layer["parameters"]:
+            assert layer["op"] is not None
+            message = f"`{layer['op'].kind}` has weights, which nothing trains: the layers of `deploy` are only served"
+            help = "put the layer into `net`, and name it under `outputs` if nothing there reads it"
+            found = Diagnostic("recipe-mismatch", message, layer["span"], help=help)
+            findings.add(found.located(layer["expansion"]))
+
+
+def check_everything_is_read(network: Network, outputs: Iterable[str], findings: Findings) -> None:
     """Warns of inputs and layers from which nothing leads to an output."""
     useful: set[str] = set()
-    ahead = list(network.outputs.values())
+    ahead = list(outputs)
     while ahead:
         node = ahead.pop()
         if node not in useful:
@@ -111,7 +122,7 @@ def check_arguments_are_used(document: Document, file: str, findings: Findings) 
             block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", file, findings
         )
     given = [value.node for value in document.arguments.values() if isinstance(value, LayerValue)]
-    used = reached([document.net, *given], document.blocks) if document.net is not None else set()
+    used = reached([*document.bodies, *given], document.blocks) if document.net is not None else set()
     for name, block in document.blocks.items():
         borrowed = block.span.source.name != file  # from a base or a library, not all of which one needs
         if name not in used and not borrowed:
@@ -124,7 +135,7 @@ def check_arguments_are_used(document: Document, file: str, findings: Findings) 
 def check_conditions_are_met(document: Document, never: Iterable[Entry], findings: Findings) -> None:
     """Warns of layers that are always left out: their `when` is false, and no argument of the spec can change it."""
     blocks = document.blocks.values()
-    bodies = [block.net for block in blocks] + ([document.net] if document.net is not None else [])
+    bodies = [block.net for block in blocks] + document.bodies
     given: dict[str, set[str]] = {"i": set()}  # the names on which a block's argument, or `i`, depends
     for block in blocks:
         for name, parameter in block.parameters.items():

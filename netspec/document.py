@@ -66,6 +66,7 @@ class Document:
     Attributes:
         arguments: the values of the spec's arguments.
         as_written: whether these are the spec's own, none being set to another value from outside.
+        served: the section `deploy`, where it has layers.
     """
 
     root: Mapping
@@ -77,6 +78,12 @@ class Document:
     inputs: dict[str, Input] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
     net: Node | None = None
+    served: Mapping | None = None
+
+    @property
+    def bodies(self) -> list[Node]:
+        """What holds the layers of the network, and those that only its served form has."""
+        return [body for body in (self.net, self.served and self.served.get("net")) if body is not None]
 
 
 class _InputModel(BaseModel):
@@ -120,6 +127,9 @@ def read_document(root: Node, file_stem: str, overrides: dict[str, Entry], findi
     if "inputs" in root.entries or "inputs" not in meant:
         document.inputs = _read_inputs(root, document.arguments, findings)
     document.net = root.get("net")
+    deploy = root.get("deploy")
+    if isinstance(deploy, Mapping) and "net" in deploy.entries:
+        document.served = deploy
     if document.net is None and "net" not in meant:
         findings.add(
             Diagnostic("missing-section", "the spec has no `net`", _first(root), help="add `net:` with the layers")

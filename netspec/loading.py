@@ -17,6 +17,7 @@ from netspec.checks import (
     check_conditions_are_met,
     check_everything_is_read,
     check_layers_exist,
+    check_served_weights,
     check_shortcuts_are_needed,
     check_sizes_are_possible,
 )
@@ -174,11 +175,15 @@ def _fill(document: Document, network: Network, inputs: tuple[str, ...], finding
     _flatten(elaborated.scope.names, "", names)
     if network.as_written:  # what a spec asserts of itself need not hold with other arguments or sizes
         check_expectations(network, names, root.entries.get("expect"), findings)
-    check_everything_is_read(network, findings)
+    served = _served(elaborated.served, document, findings) if elaborated.served is not None else {}
+    check_everything_is_read(network, (*network.outputs.values(), *served.values()), findings)
     check_arguments_are_used(document, network.file, findings)
     check_conditions_are_met(document, elaborated.never, findings)
     if not document.parameters:  # with other arguments the shapes may differ
         check_shortcuts_are_needed(elaborated.idle, findings)
+    if elaborated.served is not None:
+        check_served_weights(network, findings)
+        network.set_apart(served)
 
 
 def _read_outputs(document: Document, network: Network, elaborated: Elaborated, findings: Findings) -> None:
@@ -217,6 +222,17 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
                 message = f"the output `{given}` is another layer than the one called so"
                 help = "give the output a name of its own"
                 findings.add(Diagnostic("duplicate-name", message, reference.span, help=help))
+
+
+def _served(result: Result, document: Document, findings: Findings) -> dict[str, str]:
+    """What the layers of `deploy` give, each tensor called by the last part of its name."""
+    ends = {name: result.children[name].node for name in result.several} if result.several else {"": result.node}
+    served = {name or node.rpartition(".")[2]: node for name, node in ends.items() if node is not None}
+    for name in served.keys() & document.inputs.keys():
+        message = f"the served form gives `{name}`, and an input is called so"
+        help = "name what it gives, `outputs: {found: …}`, or call the input otherwise"
+        findings.add(Diagnostic("duplicate-name", message, document.inputs[name].span, help=help))
+    return served
 
 
 def _ends(result: Result) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -15,6 +16,9 @@ from netspec.tensor import Field, Shape, TensorType, Weight
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+SERVED = "deploy"  # the container of the layers that only the served form has
 
 
 class Layer(TypedDict):
@@ -75,6 +79,15 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Serving:
+    """The layers of `deploy`, which read those of the network and are none of it, and what they give, by name."""
+
+    outputs: dict[str, str]
+    nodes: dict[str, Layer]
+    containers: dict[str, Container]
+
+
+@dataclass(slots=True, eq=False)
 class Network:
     """A network that has passed the checks.
 
@@ -85,6 +98,7 @@ class Network:
         left_out: the layers that a `when` leaves out, by path.
         inputs: the nodes that are fed.
         outputs: the nodes that are given, by the name of the output.
+        serving: what only the served form has, where `deploy` has layers.
         sizes: numbers for the free dimensions, for reports and for the check at one size.
         own_sizes: these as the spec gives them, where others are asked for.
         sections: the spec's `train` and `deploy`, checked.
@@ -103,6 +117,7 @@ class Network:
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     outputs: dict[str, str] = field(default_factory=dict)
+    serving: Serving | None = None
     sizes: dict[str, int] = field(default_factory=dict)
     own_sizes: dict[str, int] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
@@ -143,6 +158,12 @@ class Network:
             if layer["op"] is not None:
                 yield path, layer
 
+    def set_apart(self, outputs: dict[str, str]) -> None:
+        """Takes the layers of `deploy` out of the network: what it is trained and judged by is without them."""
+        nodes = {path: self.nodes.pop(path) for path in list(self.nodes) if is_under(path, SERVED)}
+        containers = {path: self.containers.pop(path) for path in list(self.containers) if is_under(path, SERVED)}
+        self.serving = Serving(outputs, nodes, containers)
+
     def is_shared(self, path: str) -> bool:
         """Whether a layer's module is applied by others too."""
         return self.layer(path)["module"] in self.shared
@@ -154,9 +175,9 @@ class Network:
     def macs(self, under: str = "") -> Dim:
         """Multiply-accumulates for one sample at `sizes`, in all or below a layer or container."""
         total: Dim = 0
-        for path, layer in self.layers():
-            if is_under(path, under):
-                total = total + layer["macs"]
+        # Equal layers are many, and the sum of formulas is slow.
+        for macs, count in Counter(layer["macs"] for path, layer in self.layers() if is_under(path, under)).items():
+            total = total + macs * count
         return dims.evaluate(total, self.sizes)
 
     def depth(self) -> int:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from collections.abc import Mapping as Named
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Argument
 
 from netspec.binding import NotKnown, Refused, bind
 from netspec.choices import (
@@ -28,12 +29,14 @@ from netspec.choices import (
     Step,
     Whole,
 )
+from netspec.detection_choices import FasterRcnn, FastRcnn, RetinaNet, Ssd
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar
 
+LOSSES = (CrossEntropy, MeanSquaredError, L1, Ssd, RetinaNet, FastRcnn, FasterRcnn)
 CHOICES: dict[str, dict[str, type[Choice]]] = {
     "data": {choice.kind: choice for choice in (Digits, Folder, Npz)},
-    "loss": {choice.kind: choice for choice in (CrossEntropy, MeanSquaredError, L1)},
+    "loss": {choice.kind: choice for choice in LOSSES},
     "optimizer": {choice.kind: choice for choice in (Sgd, Adam, AdamW)},
     "schedule": {choice.kind: choice for choice in (Constant, Cosine, Step)},
 }
@@ -68,18 +71,33 @@ class Train(BaseModel):
     numbers: TrainNumbers = TrainNumbers()
 
 
+UpToOne = Annotated[float, Argument(ge=0, le=1)]
 PerChannel = float | tuple[float, ...]
 PositivePerChannel = Positive | tuple[Positive, ...]
 
 
 class Preprocess(BaseModel):
-    """From an image's pixels to the input: resized to its height and width, (pixel/255 − mean)/std for each channel."""
+    """From an image's pixels to the input: laid onto it by `fit`, then (pixel/255 − mean)/std for each channel.
+
+    `fit` is one of those of `netspec.ops.imaging.Fitting`; without one, an image is stretched to the input's size.
+    `pixels` says whether all this stands in the exported graph, which then takes pixels of images of any size.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     mean: PerChannel = 0.0
     std: PositivePerChannel = 1.0
     resize: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    fit: Literal["none", "stretch", "letterbox", "shortest"] = "stretch"
+    size: Whole | tuple[Whole, Whole] | None = None
+    shortest: Whole | None = None
+    longest: Whole | None = None
+    multiple: Whole = 1
+    fill: UpToOne = 0.5
+    pixels: bool | None = None
+
+
+LAYERS = ("net", "outputs")  # of `deploy`: the layers that only the served form has, and what they give
 
 
 class Deploy(BaseModel):
@@ -189,7 +207,11 @@ def read_deploy(entry: Entry | None, scope: dict[str, Any], findings: Findings) 
     section = _mapping(entry, findings, "deploy")
     if entry is None or section is None:
         return None
-    parts = {key: partial(_deploy_part, key, item, scope) for key, item in section.entries.items()}
+    parts = {
+        key: partial(_deploy_part, key, item, scope)
+        for key, item in section.entries.items()
+        if key not in LAYERS or "net" not in section.entries  # those are layers, which the elaboration reads
+    }
     values = _collect(parts, findings)
     return None if findings.failed else Deploy.model_construct(**values)
 
@@ -209,5 +231,7 @@ def _deploy_part(key: str, entry: Entry, scope: dict[str, Any]) -> Any:
         if isinstance(node, Mapping | Scalar) or not all(isinstance(item, Scalar) for item in node.items):
             raise Refused(Diagnostic("wrong-type", "`labels` takes a list of names", node.span))
         return tuple(item.text for item in node.items if isinstance(item, Scalar))
-    help = did_you_mean(key, Deploy.model_fields)
+    help = did_you_mean(key, (*Deploy.model_fields, *LAYERS))
+    if key == "outputs":
+        help = "name what the served form gives where it has layers of its own: `net: {…}`"
     raise Refused(Diagnostic("unknown-key", f"`deploy` has no `{key}`", entry.key.span, help=help))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netspec.choices import CrossEntropy
-from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
-from netspec.dims import Dim
+from netspec.detection_checks import check_detector, classes_of
+from netspec.detection_choices import DetectionLoss
+from netspec.diagnostics import Diagnostic, Findings, did_you_mean
+from netspec.fit_checks import fit_mistakes
 from netspec.network import Network
+from netspec.outputs import giver, shape_of
 from netspec.recipe import Deploy, Preprocess, Train
 from netspec.tensor import write_shape
 from netspec.yaml_reader import Entry, Mapping, Node
@@ -23,7 +26,9 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
     found: list[Diagnostic] = []
     if train is not None and isinstance(train.loss, CrossEntropy):
         found += _class_scores(network, root.entries["train"])
-    if train is not None and network.outputs:
+    if train is not None and isinstance(train.loss, DetectionLoss):
+        found += check_detector(network, train.loss, root.entries["train"])
+    elif train is not None and network.outputs:
         found += _auxiliary(network, train, root.entries["train"])
     if deploy is not None:
         section = root.entries["deploy"].value
@@ -31,7 +36,9 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
         if deploy.labels:
             found += _labels(network, deploy, train, section.entries["labels"].value)
         if deploy.preprocess is not None:
-            found += _preprocess(network, deploy.preprocess, section.entries["preprocess"])
+            entry = section.entries["preprocess"]
+            found += _preprocess(network, deploy.preprocess, entry)
+            found += fit_mistakes(network, deploy.preprocess, entry)
     for diagnostic in found:
         findings.add(diagnostic)
 
@@ -42,12 +49,12 @@ def _class_scores(network: Network, entry: Entry) -> Iterator[Diagnostic]:
         if (_classes(network, output) or 0) < 2:
             assert isinstance(entry.value, Mapping)
             loss = entry.value.get("loss")
-            shown = write_shape(_shape(network, output), network.sizes)
+            shown = write_shape(shape_of(network, output), network.sizes)
             yield Diagnostic(
                 "recipe-mismatch",
                 f"`cross_entropy` takes scores, N × classes, of two classes or more; the output `{output}` is {shown}",
                 loss.span if loss else entry.key.span,
-                labels=(_giver(network, output),),
+                labels=(giver(network, output),),
                 help="let the network end with `linear: classes`, or write `loss: mse`",
             )
 
@@ -74,10 +81,13 @@ def _auxiliary(network: Network, train: Train, entry: Entry) -> Iterator[Diagnos
 
 def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -> Iterator[Diagnostic]:
     """One label for each class: every output, where all are taken for scores of classes, else at least one."""
-    scores = deploy.postprocess == "softmax" or (
-        deploy.postprocess is None and train is not None and isinstance(train.loss, CrossEntropy)
-    )
-    columns = {name: _classes(network, name) for name in network.outputs if len(_shape(network, name)) == 2}
+    loss = train.loss if train is not None else None
+    scores = deploy.postprocess == "softmax" or (deploy.postprocess is None and isinstance(loss, CrossEntropy))
+    columns = {name: _classes(network, name) for name in network.outputs if len(shape_of(network, name)) == 2}
+    if isinstance(loss, DetectionLoss):
+        columns = classes_of(network, loss)
+        if not columns:
+            return  # of an output that is missing is told elsewhere
     count = len(deploy.labels)
     if not columns:
         message = "`labels` names classes, and no output is N × classes"
@@ -91,7 +101,7 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
         "recipe-mismatch",
         f"`labels` names {count} class{'es' if count > 1 else ''}, the output `{output}` has {classes}",
         node.span,
-        labels=(_giver(network, output),),
+        labels=(giver(network, output),),
         help=f"give {classes} names, in the order of the columns, or `labels: []` for none",
     )
 
@@ -106,7 +116,7 @@ def _preprocess(network: Network, steps: Preprocess, entry: Entry) -> Iterator[D
         )
     assert isinstance(entry.value, Mapping)
     for name in images:
-        channels = _shape(network, name)[1]
+        channels = shape_of(network, name)[1]
         for key in ("mean", "std"):
             values = getattr(steps, key)
             if isinstance(values, tuple) and len(values) != channels:
@@ -115,27 +125,18 @@ def _preprocess(network: Network, steps: Preprocess, entry: Entry) -> Iterator[D
                     "recipe-mismatch",
                     f"`{key}` has {numbers}, the input `{name}` has {channels} channel{'' if channels == 1 else 's'}",
                     entry.value.entries[key].value.span,
-                    labels=(Label(network.layer(name)["span"], f"`{name}` is {write_shape(_shape(network, name))}"),),
+                    labels=(giver(network, name),),
                     help="give one number for each channel, or one for all: no list",
                 )
 
 
 def is_image(network: Network, name: str) -> bool:
     """Whether an input is N × 1 or 3 × height × width, so that images can be made into it."""
-    shape = _shape(network, name)
+    shape = shape_of(network, name)
     return len(shape) == 4 and shape[1] in (1, 3)
-
-
-def _shape(network: Network, name: str) -> tuple[Dim, ...]:
-    return network.layer(network.outputs.get(name, name))["output"].shape
 
 
 def _classes(network: Network, output: str) -> int | None:
     """The columns of an output N × classes; None where it is no such output, or where they are not known."""
-    shape = _shape(network, output)
+    shape = shape_of(network, output)
     return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
-
-
-def _giver(network: Network, output: str) -> Label:
-    node = network.outputs[output]
-    return Label(network.layer(node)["span"], f"`{node}` gives {write_shape(_shape(network, output), network.sizes)}")

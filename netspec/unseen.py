@@ -30,7 +30,7 @@ def unseen_mistakes(
     """
     known: Blocks = {name: block.parameters for name, block in document.blocks.items()}
     known |= dict.fromkeys(layer_arguments, EVERYTHING)
-    bodies = [] if document.net is None else [document.net]
+    bodies = document.bodies
     used = document.blocks.keys() if document.net is None else reached(bodies, document.blocks)
     bodies += [document.blocks[name].net for name in used if not document.blocks[name].broken]
     for body in bodies:

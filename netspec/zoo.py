@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from netspec.diagnostics import Diagnostic, SpecError, did_you_mean
@@ -24,7 +25,7 @@ def zoo() -> Iterator[tuple[str, Path]]:
     A package adds a folder of specs by an entry point of the group `netspec.zoo`, which names a package beside them.
     """
     seen: set[str] = set()
-    for folder in (zoo_folder(), *_folders_of_packages()):
+    for folder in chain([zoo_folder()], _folders_of_packages()):
         for path in sorted(folder.rglob("*.yaml")):
             if path.stem not in seen:
                 seen.add(path.stem)

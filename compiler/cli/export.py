@@ -28,6 +28,7 @@ from netspec.network import Network
 @click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors file or a PyTorch checkpoint.")
 @set_option
 @click.option("--seed", type=int, default=0, help="Of the weights drawn where none are given. Default: 0.")
+@click.option("--as-trained", is_flag=True, help="Leave out what `deploy` puts into the graph.")
 @click.option("--verify", is_flag=True, help="Compare ONNX Runtime with PyTorch on the exported file.")
 @click.option("--tolerance", type=click.FloatRange(0), help=f"Of --verify. Default: {TOLERANCE:g}.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
@@ -38,6 +39,7 @@ def command(
     weights: Path | None,
     settings: tuple[str, ...],
     seed: int,
+    as_trained: bool,
     verify: bool,
     tolerance: float | None,
     form: str,
@@ -55,8 +57,8 @@ def command(
         )
     network, labels, output, weights = _find(source, settings, output, weights)
     module = build(network, seed, fitting_weights(network, weights) if weights is not None else None).eval()
-    side = export(network, module, output, labels)
-    results = compare(network, module, output) if verify else []
+    side = export(network, module, output, labels, served=not as_trained)
+    results = compare(network, module, output, served=not as_trained) if verify else []
     facts = {
         "file": str(output),
         "side_file": str(side) if side else None,
@@ -75,8 +77,11 @@ def command(
         for result in results:
             click.echo(f"  {_describe(result)}")
     if not agrees(results, tolerance):
+        what = f"differ by more than {tolerance:g} of the output's largest magnitude"
+        if any(result.detections for result in results):
+            what += ", or find other boxes"
         raise CompilerError(
-            f"ONNX Runtime and PyTorch differ by more than {tolerance:g} of the output's largest magnitude",
+            f"ONNX Runtime and PyTorch {what}",
             f"the file `{output}` was written; do not serve it before this is understood",
         )
     if results and form == "text":
@@ -85,6 +90,9 @@ def command(
 
 def _describe(result: Comparison) -> str:
     shapes = ", ".join(f"{name} {' × '.join(map(str, shape))}" for name, shape in result.shapes.items())
+    if result.detections is not None:
+        total, common = result.detections
+        return f"{shapes}: {common} of {total} boxes found by both, {result.difference:.1e} pixels apart at most"
     return (
         f"{shapes}: greatest difference {result.difference:.2e}, "
         f"{result.relative:.1e} of the output's largest magnitude"

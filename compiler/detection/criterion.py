@@ -46,9 +46,13 @@ class Criterion(nn.Module):
         self.names = tuple(network.outputs)
 
     def outputs(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """What the module gives for these inputs, by the outputs' names."""
+        """What the module gives for these inputs, by the outputs' names; float32, where it works in half precision."""
         given = module(*inputs)
-        return dict(zip(self.names, given if isinstance(given, tuple) else (given,), strict=True))
+        whole = (
+            value.float() if value.is_floating_point() else value
+            for value in (given if isinstance(given, tuple) else (given,))
+        )
+        return dict(zip(self.names, whole, strict=True))
 
     def run(self, module: nn.Module, inputs: tuple[Tensor, ...], targets: list[Target]) -> dict[str, Tensor]:
         """The parts of the loss by name, scalars whose sum is minimised.

@@ -84,7 +84,7 @@ def spec_schema(document: Document | None = None) -> Schema:
         "outputs": OUTPUTS,
         "expect": _object({name: described(name, _ASSERTIONS) for name in ASSERTIONS}),
         "train": _train(),
-        "deploy": _object(fields(Deploy)),
+        "deploy": _object(fields(Deploy) | _served_layers()),
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -93,7 +93,7 @@ def spec_schema(document: Document | None = None) -> Schema:
         "properties": {name: documented(known.get(name, {}), _TEXTS[name]) for name in SECTIONS},
         "required": ["netspec"],
         "additionalProperties": False,
-        "allOf": [_complete(), _net() if document is None else {"properties": {"net": _layers(KNOWN)}}],
+        "allOf": [_complete(), _nets() if document is None else _in_nets(KNOWN)],
         "definitions": schemas,
     }
 
@@ -131,15 +131,26 @@ def _complete() -> Schema:
     }
 
 
-def _net() -> Schema:
+def _nets() -> Schema:
     """The layers: of ops and containers alone where there are no blocks, and no layers as arguments."""
     no_layer = {"not": {"anyOf": [{"enum": ["layer"]}, {"type": "object"}]}}
     layer_argument = {"properties": {"args": {"not": {"additionalProperties": no_layer}}}, "required": ["args"]}
     return {
         "if": {"anyOf": [*({"required": [name]} for name in ("blocks", "use", "extends")), layer_argument]},
-        "then": {"properties": {"net": _layers(ANY)}},
-        "else": {"properties": {"net": _layers(KNOWN)}},
+        "then": _in_nets(ANY),
+        "else": _in_nets(KNOWN),
     }
+
+
+def _in_nets(prefix: str) -> Schema:
+    """What the layers are, those of the network and those that only its served form has."""
+    return {"properties": {"net": _layers(prefix), "deploy": {"properties": {"net": _layers(prefix)}}}}
+
+
+def _served_layers() -> dict[str, Schema]:
+    net = "The layers that only the served form has: they may read every layer of the network."
+    outputs = "What the served form gives, where it has layers of its own: the last of them, if missing."
+    return {"net": documented({"type": ["object", "array"]}, net), "outputs": documented(OUTPUTS, outputs)}
 
 
 def _arguments() -> Schema:

@@ -1,0 +1,124 @@
+"""Whether a network gives what its detector's loss reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netspec.detection_choices import DetectionLoss, FasterRcnn, Size
+from netspec.diagnostics import Diagnostic, Label
+from netspec.network import Network
+from netspec.outputs import giver, shape_of
+from netspec.source import Span
+from netspec.tensor import write_shape
+from netspec.yaml_reader import Entry, Mapping
+
+
+def check_detector(network: Network, loss: DetectionLoss, entry: Entry) -> Iterator[Diagnostic]:
+    """Holds the outputs against what the loss takes: that they are there, and that their sizes fit each other.
+
+    Args:
+        entry: of `train`, for the places.
+    """
+    assert isinstance(entry.value, Mapping)
+    section = entry.value.entries
+    span = section["loss"].value.span
+    if auxiliary := section.get("auxiliary"):
+        message = f"`{loss.kind}` reads all outputs that it needs, and weighs them itself"
+        yield Diagnostic("recipe-mismatch", message, auxiliary.key.span, help="remove `auxiliary`")
+    missing = [*_missing(network, loss, span)]
+    yield from missing or _sizes(network, loss, span)
+    if isinstance(loss, FasterRcnn):
+        yield from _proposals(network, span)
+
+
+def classes_of(network: Network, loss: DetectionLoss) -> dict[str, int | None]:
+    """The classes, without the background, by the output that has a column for each; None where that is not known."""
+    found = {}
+    for role, sizes in loss.roles.items():
+        if "columns" in sizes and role in network.outputs:
+            shape = shape_of(network, role)
+            columns = shape[sizes.index("columns") + 1] if len(shape) == len(sizes) + 1 else None
+            found[role] = columns - loss.background if isinstance(columns, int) else None
+    return found
+
+
+def _missing(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagnostic]:
+    """Every output that is read, and every input that is fed, has its name."""
+    missing = [role for role in loss.roles if role not in network.outputs]
+    if missing:
+        shown = ", ".join(f"`{role}` ({_written(loss.roles[role])})" for role in missing)
+        names = ", ".join(f"{role}: …" for role in loss.roles)
+        what = "the output" if len(missing) == 1 else "the outputs"
+        message = f"`{loss.kind}` reads {what} {shown}, which the network does not have"
+        help = f"name the layers: `outputs: {{{names}}}`"
+        yield Diagnostic("recipe-mismatch", message, span, help=help)
+    for role, sizes in loss.fed.items():
+        if role not in network.inputs:
+            message = f"`{loss.kind}` needs the input `{role}` ({_written(sizes)}), which the network does not have"
+            help = f"add `{role}: {{shape: [{_written(sizes, ', ')}]}}` to `inputs`"
+            yield Diagnostic("recipe-mismatch", message, span, help=help)
+
+
+def _sizes(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagnostic]:
+    """Sizes of one name are the same in all outputs."""
+    known: dict[str, tuple[int, str]] = {}  # sizes by their names, with the output that showed them
+    for role, sizes in {**loss.fed, **loss.roles}.items():
+        shape = network.concrete(shape_of(network, role))[1:]
+        taken = f"`{loss.kind}` takes {_written(sizes)}"
+        found = f"`{role}` is {write_shape(shape_of(network, role), network.sizes)}"
+        if len(shape) != len(sizes):
+            yield Diagnostic("recipe-mismatch", f"{found}, {taken}", span, labels=(giver(network, role),))
+            continue
+        for given, size in zip(shape, sizes, strict=True):
+            if not isinstance(given, int):
+                continue
+            if isinstance(size, str) and size not in known:
+                known[size] = given, role
+                yield from _range(network, loss, size, given, role, span)
+            wanted, source = _wanted(size, known)
+            if wanted not in (None, given):
+                message, labels = f"{found}, {taken}", [giver(network, role)]
+                if source:
+                    labels.append(giver(network, source))
+                    message += f", where {_written((size,), batch='')} are {wanted}, as in `{source}`"
+                yield Diagnostic("recipe-mismatch", message, span, labels=tuple(labels))
+                break
+
+
+def _wanted(size: Size, known: dict[str, tuple[int, str]]) -> tuple[int | None, str]:
+    """What a size has to be, and the output that says so; None where nothing does."""
+    if isinstance(size, int):
+        return size, ""
+    times, name = size if isinstance(size, tuple) else (1, size)
+    value, source = known.get(name, (None, ""))
+    return (None if value is None else times * value), source
+
+
+def _range(network: Network, loss: DetectionLoss, name: str, size: int, role: str, span: Span) -> Iterator[Diagnostic]:
+    """What a size has to be by itself."""
+    labels = (giver(network, role),)
+    if name == "columns" and size <= loss.background:
+        message = f"`{role}` has {size} column, and the first is the background's"
+        yield Diagnostic("recipe-mismatch", message, span, labels=labels, help="give it classes + 1 columns")
+    if name == "marks" and size > 2:
+        message = (
+            f"`{role}` has {size} columns; a box has one, how much it looks like an object, or two, for no and yes"
+        )
+        yield Diagnostic("recipe-mismatch", message, span, labels=labels, help="write `per_box: 1`")
+
+
+def _proposals(network: Network, span: Span) -> Iterator[Diagnostic]:
+    """There is one layer whose proposals are sampled in training."""
+    found = [layer for _, layer in network.layers() if layer["op"] is not None and layer["op"].kind == "proposals"]
+    if len(found) != 1:
+        count = f"{len(found)} of them" if found else "none"
+        labels = tuple(Label(layer["span"], "a `proposals` layer") for layer in found)
+        message = f"`faster_rcnn` trains on samples of what a `proposals` layer gives, and there is {count}"
+        help = "let the regions be read from one `proposals` layer"
+        yield Diagnostic("recipe-mismatch", message, span, labels=labels, help=help)
+
+
+def _written(sizes: tuple[Size, ...], between: str = " × ", batch: str = "N") -> str:
+    """Sizes as people write them: `N × boxes × 4`."""
+    shown = [f"{size[0]}·{size[1]}" if isinstance(size, tuple) else str(size) for size in sizes]
+    return between.join([batch, *shown] if batch else shown)

@@ -10,6 +10,27 @@ import torch
 from torch import Tensor
 
 from compiler.detection.criterion import Target
+from netspec.ops.imaging import Fitting
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image lies in the network's input: x of the input = `scale`·x of the image + `offset`, and so for y.
+
+    Attributes:
+        scale: input pixels an image pixel, along x and y.
+        offset: of the image's left top corner, in pixels of the input.
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    @staticmethod
+    def of(fitting: Fitting, height: int, width: int) -> Place:
+        """The place of an image of a size."""
+        scaled_height, scaled_width = fitting.scaled(height, width)
+        top, left = fitting.offset(scaled_height, scaled_width)
+        return Place((scaled_width / width, scaled_height / height), (float(left), float(top)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +41,13 @@ class Batch:
         inputs: what the network reads, in the order of its inputs, N × … each.
         targets: a tensor with a row for each sample (class numbers, values, masks), or the objects of each image.
         names: of the samples: a file's path, or a number.
+        places: of the images in the first input, where they are images of any size, as they are and not varied.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor | tuple[Target, ...]
     names: tuple[str, ...]
+    places: tuple[Place, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)

@@ -98,8 +98,23 @@ class NodeWriter:
         self.graph.initializers[key] = np.array(value, dtype=np.float32)
         return key
 
+    def whole(self, name: str, value: int) -> str:
+        key = f"{self.path}/{name}"
+        self.graph.initializers[key] = np.array(value, dtype=np.int64)
+        return key
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         name = f"{self.path}/{part}" if part else self.graph.value(self.path)
+        self._add(op_type, name, inputs, [name], attributes)
+        return name
+
+    def emit_several(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> list[str]:
+        names = [f"{self.path}/{part}" for part in parts]
+        self._add(op_type, names[0], inputs, names, attributes)
+        return names
+
+    def emit_part(self, op_type: str, inputs: Sequence[str], part: str, **attributes: Any) -> str:
+        name = f"{self.path}.{part}"
         self._add(op_type, name, inputs, [name], attributes)
         return name
 

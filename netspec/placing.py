@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from netspec import dims
 from netspec.calls import operand_diagnostic, place_of
 from netspec.diagnostics import Diagnostic, Findings, Label
 from netspec.dims import Dim, TooComplex
@@ -161,9 +162,17 @@ class Placer(Evaluator):
             output = op.output(*types)
             weights = op.weights(*types)
             trained = sum(weight.size for weight in weights.values() if weight.kind == "parameter")
-            found = _Inferred(output, op.parts(*types), weights, trained, op.macs(types, output))
+            macs = op.macs(types, output)
+            if macs != 0:
+                macs = macs * self.rows_of_sample(output)
+            found = _Inferred(output, op.parts(*types), weights, trained, macs)
             self.inferred[key] = found
         return found
+
+    def rows_of_sample(self, tensor: TensorType) -> Dim:
+        """How many rows of a tensor belong to one sample: as many as it has boxes, where `fold_batch` stands before."""
+        batch = self.network.layer(next(iter(self.nodes)))["output"].shape[0]
+        return dims.per(tensor.shape[0], str(batch)) if tensor.shape[0] != batch else 1
 
     def project(
         self, needed: tuple[int, tuple[int, ...]], rank: int, inner: Scope, where: Span, source: Result

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from compiler import class_loss
 from compiler.batches import Batch
 from compiler.tasks.base import Outcome, Task
 from netspec.choices import L1, Choice, CrossEntropy, MeanSquaredError
@@ -16,7 +17,7 @@ from netspec.network import Network
 def make_loss(choice: Choice) -> nn.Module:
     """The loss as a module."""
     if isinstance(choice, CrossEntropy):
-        return nn.CrossEntropyLoss(label_smoothing=choice.label_smoothing)
+        return class_loss.CrossEntropy(choice.label_smoothing, choice.ignore)
     if isinstance(choice, MeanSquaredError):
         return nn.MSELoss()
     assert isinstance(choice, L1)

@@ -50,7 +50,10 @@ def _suppressed_in_onnx(graph: Any, boxes: Any, scores: Any, overlap: Any) -> An
 
 
 class Postprocessing(nn.Module):
-    """Detections of every image, of offsets N × B × 4, class scores N × B × C with the background first, anchors B × 4."""
+    """Detections of every image.
+
+    In: offsets N × B × 4, class scores N × B × C with the background first, anchors B × 4.
+    """
 
     def forward(self, deltas: Tensor, scores: Tensor, anchors: Tensor) -> list[Tensor]:
         found: list[Tensor] = []

@@ -15,7 +15,8 @@ Strides = tuple[Fraction, ...]  # along each spatial axis, in pixels of the imag
 def check_strides(network: Network, op: Op, nodes: tuple[str, ...], types: tuple[TensorType, ...]) -> None:
     """Refuses a level of another stride than the op states for it.
 
-    A stride is right if neighbouring units see the image so many pixels apart, or if the image is so many times the map.
+    A stride is right if neighbouring units see the image so many pixels apart, or if the image is so many times as
+    large as the map.
 
     Raises:
         ShapeError: with both strides, where the level's comes from, and the level that was meant if one has the other.
@@ -36,7 +37,9 @@ def check_strides(network: Network, op: Op, nodes: tuple[str, ...], types: tuple
 
 
 def _is_of(network: Network, node: str, stride: int) -> bool:
-    """Whether a map has a stride; one of which nothing is known has any."""
+    """Whether a map has a stride; one of which nothing is known, as of one that is an input itself, has any."""
+    if network.layer(node)["op"] is None:
+        return True
     apart, ratios = _apart(network, node), _ratios(network, node)
     if any(known and set(known) == {stride} for known in (apart, ratios)):
         return True

@@ -47,7 +47,8 @@ class TrainNumbers(BaseModel):
     """The plain settings of `train`.
 
     `auxiliary` weighs the loss of every output but the first, which is the one that is judged: the auxiliary
-    classifiers of Szegedy et al. 2014, section 5.
+    classifiers of Szegedy et al. 2014, section 5. The held-out samples are evaluated every `evaluate` epochs, and after
+    the last.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
@@ -56,6 +57,7 @@ class TrainNumbers(BaseModel):
     batch_size: Whole = 32
     seed: FromZero = 0
     auxiliary: dict[str, NonNegative] = {}
+    evaluate: Whole = 1
 
 
 class Train(BaseModel):

@@ -124,7 +124,9 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
     scores = deploy.postprocess == "softmax" or (deploy.postprocess is None and isinstance(loss, CrossEntropy))
     ranks = (2, 4) if scores else (2,)
     columns = {name: _classes(network, name) for name in network.outputs if len(shape_of(network, name)) in ranks}
+    beside = ""
     if isinstance(loss, DetectionLoss):
+        beside = " beside the background" if loss.background else ""
         columns = classes_of(network, loss)
         if not columns:
             return  # of an output that is missing is told elsewhere
@@ -139,7 +141,7 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
     output, classes = next(iter(wrong.items()))
     yield Diagnostic(
         "recipe-mismatch",
-        f"`labels` names {count} class{'es' if count > 1 else ''}, the output `{output}` has {classes}",
+        f"`labels` names {count} class{'es' if count > 1 else ''}, the output `{output}` has {classes}{beside}",
         node.span,
         labels=(giver(network, output),),
         help=f"give {classes} names, in the order of the columns, or `labels: []` for none",

@@ -198,4 +198,42 @@ ROWS = [
     Row("{multiply: [a, b, c]}", {"a": VECTOR, "b": VECTOR, "c": VECTOR}),
     Row("{concat: [a, b]}", {"a": IMAGE, "b": "[N, 3, H, W]"}),
     Row("{concat: [a, b, c], axis: 2}", {"a": SEQUENCE, "b": SEQUENCE, "c": SEQUENCE}),
+    Row(
+        "{roi_align: 3, strides: [2], from: [a, before]}",
+        {"a": IMAGE, "b": "[N, 5, 4]"},
+        before="{scale: 2.7, shift: -1.3, from: b}",
+    ),
+    Row(
+        "{roi_align: [2, 3], strides: [1, 2, 4], sampling: 3, aligned: true, canonical_size: 8, canonical_level: 1, "
+        "from: [a, b, c, before]}",
+        {"a": "[N, 4, 16, 12]", "b": "[N, 4, 8, 6]", "c": "[N, 4, 4, 3]", "d": "[N, P, 4]"},
+        before="{scale: 2.7, shift: -1.3, from: d}",
+    ),
+    Row(
+        "{roi_pool: [3, 2], stride: 2, from: [a, before]}",
+        {"a": IMAGE, "b": "[N, P, 4]"},
+        before="{scale: 2.7, shift: -1.3, from: b}",
+    ),
+    *on(IMAGE, "{spatial_pyramid_pool: [3, 2, 1]}", "{l2norm: 1}", "{l2norm: -1, eps: 0.5}"),
+    *on("[N, 4, 13, 7]", "{spatial_pyramid_pool: [4, 3, 1]}", "{adaptive_maxpool: [5, 3]}"),
+    *on("[N, T, 4, H]", "fold_batch"),
+    Row("{unfold_batch: [before, x]}", {"x": "[N, T, 4, H]"}, before="fold_batch"),
+    *on("[N, 4, H, W]", "argmax", "{argmax: -1}"),
+    Row(
+        "{yolo: 3, anchors: [[3, 4], [5.5, 2]], stride: 8}",
+        {"x": "[N, 16, H, W]"},
+        after="{concat: [layer.raw, layer.boxes, layer.scores], axis: 2}",
+    ),
+    Row(
+        "{yolo: 1, anchors: [[3, 4]], stride: 4, scores: softmax}",
+        {"x": "[N, 6, 3, 2]"},
+        after="{concat: [layer.raw, layer.boxes, layer.scores], axis: 2}",
+    ),
+    Row(
+        "{yolo_grid: 3, grid: 2, boxes: 2, from: [a, b]}",
+        {"a": "[N, 52]", "b": "[N, 1, H, W]"},
+        after="{concat: [layer.boxes, layer.scores], axis: 2}",
+    ),
+    Row("{distances: 5, stride: 8}", {"x": "[N, 20, H, W]"}, after="{concat: [layer.raw, layer.boxes], axis: 2}"),
+    Row("{distances: 1, stride: 4}", {"x": "[N, 4, H, 3]"}, after="{concat: [layer.raw, layer.boxes], axis: 2}"),
 ]

@@ -57,10 +57,14 @@ class Npz(Data):
 
 
 class CrossEntropy(Choice):
-    """−log softmax(y)ₜ, the mean over the batch. Source: Goodfellow et al. 2016, section 6.2.2.3."""
+    """−log softmax(y)ₜ, the mean over the batch, or over the pixels of a map whose class is not `ignore`.
+
+    Source: Goodfellow et al. 2016, section 6.2.2.3; for maps Long et al. 2015, section 3.
+    """
 
     kind = "cross_entropy"
     label_smoothing: Fraction = 0.0
+    ignore: FromZero = 255
 
 
 class MeanSquaredError(Choice):

@@ -53,7 +53,7 @@ def elaborate(document: Document, network: Network, findings: Findings) -> Elabo
     if network.left_out or unroller.shortcuts:
         from netspec.unseen import unseen_mistakes  # only where there may be some
 
-        for wrong in unseen_mistakes(document, unroller.forms, unroller.worked_out, unroller.layer_arguments):
+        for wrong in unseen_mistakes(document, unroller.forms, unroller.worked_out):
             findings.add(wrong)
     found.never = [entry for entry, ever in unroller.conditions.values() if not ever]
     found.idle = [entry for entry, needed in unroller.shortcuts.values() if not needed]
@@ -81,7 +81,7 @@ def _served(section: Mapping, unroller: Unroller, scope: Scope, last: Result) ->
     if taken is not None:
         message = f"no layer can be called `{SERVED}` where the served form has layers of its own: those are below it"
         span = taken.span or net.key.span
-        unroller.report(Diagnostic("reserved-name", message, span, help="give the layer another name"), scope)
+        unroller.report(Diagnostic("duplicate-name", message, span, help="give the layer another name"), scope)
         return Result(None)
     outputs = {"outputs": section.entries["outputs"]} if "outputs" in section.entries else {}
     unroller.place_container(SERVED, CONTAINER, {}, net.key.span)

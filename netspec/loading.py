@@ -33,7 +33,6 @@ from netspec.overrides import Override, apply_overrides, parse_overrides
 from netspec.parameters import as_data
 from netspec.scope import Result, resolve, the_one
 from netspec.source import Source, whole_file
-from netspec.uses import layer_arguments
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
 from netspec.zoo import find_spec
@@ -132,7 +131,7 @@ def _check(source: Source, overrides: Iterable[Override], inputs: Iterable[str])
     if document is not None and document.net is None:
         from netspec.unseen import unseen_mistakes  # of a library's blocks, which nothing here uses
 
-        for wrong in unseen_mistakes(document, {}, (), layer_arguments(document)):
+        for wrong in unseen_mistakes(document, {}, ()):
             findings.add(wrong)
     elif document is not None:
         text = source.text if root is written else written_out(root)

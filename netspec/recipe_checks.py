@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netspec.choices import CrossEntropy
+from netspec.choices import CrossEntropy, Npz
+from netspec.data_checks import check_data
+from netspec.data_choices import Pictures
 from netspec.detection_checks import check_detector, classes_of
 from netspec.detection_choices import DetectionLoss
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean
@@ -12,6 +14,7 @@ from netspec.fit_checks import fit_mistakes
 from netspec.network import Network
 from netspec.outputs import giver, shape_of
 from netspec.recipe import Deploy, Preprocess, Train
+from netspec.source import Span
 from netspec.tensor import write_shape
 from netspec.yaml_reader import Entry, Mapping, Node
 
@@ -25,7 +28,10 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
     train, deploy = network.sections.get("train"), network.sections.get("deploy")
     found: list[Diagnostic] = []
     if train is not None and isinstance(train.loss, CrossEntropy):
-        found += _class_scores(network, root.entries["train"])
+        found += _class_scores(network, train, root.entries["train"])
+    if train is not None and network.outputs:
+        found += check_data(train, root.entries["train"])
+        found += _masks(network, train, root.entries["train"])
     if train is not None and isinstance(train.loss, DetectionLoss):
         found += check_detector(network, train.loss, root.entries["train"])
     elif train is not None and network.outputs:
@@ -43,20 +49,53 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
         findings.add(diagnostic)
 
 
-def _class_scores(network: Network, entry: Entry) -> Iterator[Diagnostic]:
-    """`cross_entropy` takes scores of classes, of every output."""
+def _class_scores(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]:
+    """`cross_entropy` takes scores of classes, of every output: for a sample, or for every pixel of it."""
     for output in network.outputs:
-        if (_classes(network, output) or 0) < 2:
-            assert isinstance(entry.value, Mapping)
-            loss = entry.value.get("loss")
-            shown = write_shape(shape_of(network, output), network.sizes)
+        wanted, help = "N × classes", "let the network end with `linear: classes`, or write `loss: mse`"
+        fits = is_class_scores(network, output) or (isinstance(train.data, Npz) and is_score_map(network, output))
+        if _has_masks(train):
+            wanted, help = "N × classes × height × width", "let the network end with `{conv: classes, kernel: 1}`"
+            fits = is_score_map(network, output)
+        if not fits:
             yield Diagnostic(
                 "recipe-mismatch",
-                f"`cross_entropy` takes scores, N × classes, of two classes or more; the output `{output}` is {shown}",
-                loss.span if loss else entry.key.span,
+                f"`cross_entropy` takes scores, {wanted}, of two classes or more; "
+                f"the output `{output}` is {write_shape(shape_of(network, output), network.sizes)}",
+                _place_of_loss(entry),
                 labels=(giver(network, output),),
-                help="let the network end with `linear: classes`, or write `loss: mse`",
+                help=help,
             )
+
+
+def _masks(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]:
+    """Masks name the class of every pixel of the image, so the scores are of its size."""
+    if not _has_masks(train) or not isinstance(train.loss, CrossEntropy):
+        return
+    places = network.concrete(shape_of(network, network.inputs[0])[2:])
+    for output in network.outputs:
+        found = network.concrete(shape_of(network, output)[2:])
+        if is_score_map(network, output) and found != places:
+            sizes = [" × ".join(map(str, size)) for size in (places, found)]
+            yield Diagnostic(
+                "recipe-mismatch",
+                f"masks have {sizes[0]} pixels, as the image has, and the output `{output}` has {sizes[1]} places",
+                _place_of_loss(entry),
+                labels=(giver(network, output),),
+                help=f"bring the scores to the image's size: `{{resize_like: [{output}, {network.inputs[0]}], "
+                "mode: bilinear}`",
+            )
+
+
+def _has_masks(train: Train) -> bool:
+    return isinstance(train.data, Pictures) and train.data.has_masks
+
+
+def _place_of_loss(entry: Entry) -> Span:
+    """Where `train` says its loss; the section's name where it says none."""
+    assert isinstance(entry.value, Mapping)
+    loss = entry.value.get("loss")
+    return loss.span if loss else entry.key.span
 
 
 def _auxiliary(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]:
@@ -83,7 +122,8 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
     """One label for each class: every output, where all are taken for scores of classes, else at least one."""
     loss = train.loss if train is not None else None
     scores = deploy.postprocess == "softmax" or (deploy.postprocess is None and isinstance(loss, CrossEntropy))
-    columns = {name: _classes(network, name) for name in network.outputs if len(shape_of(network, name)) == 2}
+    ranks = (2, 4) if scores else (2,)
+    columns = {name: _classes(network, name) for name in network.outputs if len(shape_of(network, name)) in ranks}
     beside = ""
     if isinstance(loss, DetectionLoss):
         beside = " beside the background" if loss.background else ""
@@ -138,7 +178,17 @@ def is_image(network: Network, name: str) -> bool:
     return len(shape) == 4 and shape[1] in (1, 3)
 
 
+def is_class_scores(network: Network, output: str) -> bool:
+    """Whether an output is N × classes, of two or more."""
+    return len(shape_of(network, output)) == 2 and (_classes(network, output) or 0) > 1
+
+
+def is_score_map(network: Network, output: str) -> bool:
+    """Whether an output is N × classes × height × width, of two or more."""
+    return len(shape_of(network, output)) == 4 and (_classes(network, output) or 0) > 1
+
+
 def _classes(network: Network, output: str) -> int | None:
-    """The columns of an output N × classes; None where it is no such output, or where they are not known."""
-    shape = shape_of(network, output)
-    return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
+    """The columns or channels of an output; None where they are not known."""
+    count = shape_of(network, output)[1]
+    return count if isinstance(count, int) else None

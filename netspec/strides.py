@@ -15,7 +15,8 @@ Strides = tuple[Fraction, ...]  # along each spatial axis, in pixels of the imag
 def check_strides(network: Network, op: Op, nodes: tuple[str, ...], types: tuple[TensorType, ...]) -> None:
     """Refuses a level of another stride than the op states for it.
 
-    A stride is right if neighbouring units see the image so many pixels apart, or if the image is so many times the map.
+    A stride is right if neighbouring units see the image so many pixels apart, or if the image is so many times as
+    large as the map.
 
     Raises:
         ShapeError: with both strides, where the level's comes from, and the level that was meant if one has the other.

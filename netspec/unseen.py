@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from netspec.diagnostics import Diagnostic, did_you_mean
 from netspec.document import Document
 from netspec.layers import CONTAINERS, EVERYTHING, SHARE, Blocks, FormError, LayerForm, find_op, read_layer
-from netspec.uses import reached
+from netspec.uses import layers_among, reached
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Sequence
 
@@ -20,7 +20,6 @@ def unseen_mistakes(
     document: Document,
     forms: Mapping[int, LayerForm | None],
     worked_out: Collection[int],
-    layer_arguments: Collection[str],
 ) -> Iterator[Diagnostic]:
     """What is wrong with the words and arguments of layers that the network does not have, or of a library's blocks.
 
@@ -28,12 +27,13 @@ def unseen_mistakes(
         forms: the layers that were taken apart, by the identity of their nodes; None for what was told already.
         worked_out: the identities of the forms of layers that stand in the network.
     """
-    known: Blocks = {name: block.parameters for name, block in document.blocks.items()}
-    known |= dict.fromkeys(layer_arguments, EVERYTHING)
-    bodies = document.bodies
-    used = document.blocks.keys() if document.net is None else reached(bodies, document.blocks)
-    bodies += [document.blocks[name].net for name in used if not document.blocks[name].broken]
-    for body in bodies:
+    blocks: Blocks = {name: block.parameters for name, block in document.blocks.items()}
+    used = document.blocks.keys() if document.net is None else reached(document.bodies, document.blocks)
+    within = [document.blocks[name] for name in used if not document.blocks[name].broken]
+    bodies = [(body, document.parameters) for body in document.bodies]
+    bodies += [(block.net, block.parameters) for block in within]
+    for body, parameters in bodies:
+        known = blocks | dict.fromkeys(layers_among(parameters), EVERYTHING)
         for node in _layers(body):
             form = forms.get(id(node))
             if id(node) in forms and (form is None or id(form) in worked_out):

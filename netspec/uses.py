@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from netspec.document import Block, Document
-from netspec.parameters import LayerValue
+from netspec.parameters import LayerValue, Parameter
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence
 
@@ -34,7 +34,12 @@ def says(word: str, net: Node, blocks: Mapping[str, Block]) -> bool:
 def layer_arguments(document: Document) -> set[str]:
     """The names of all arguments that hold a layer, of the network and of its blocks."""
     declared = [document.parameters, *(block.parameters for block in document.blocks.values())]
-    return {name for some in declared for name, parameter in some.items() if parameter.type is LayerValue}
+    return {name for parameters in declared for name in layers_among(parameters)}
+
+
+def layers_among(parameters: Mapping[str, Parameter]) -> set[str]:
+    """The names of those arguments, of one network or block, that hold a layer."""
+    return {name for name, parameter in parameters.items() if parameter.type is LayerValue}
 
 
 def _words(node: Node) -> Iterator[str]:

@@ -14,7 +14,7 @@ from compiler.module import build
 from netspec import load
 
 # Run here with all their layers; `python -m benchmarks.reference_outputs` runs every one.
-RUN = ("alexnet", "densenet121", "googlenet", "resnet18", "resnet50", "vgg11")
+RUN = ("alexnet", "densenet121", "fcn_resnet50", "googlenet", "resnet18", "resnet50", "vgg11")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -155,6 +155,23 @@ def test_a_chain_of_extensions_and_a_library_of_blocks(tmp_path: Path) -> None:
     assert checked.valid
     assert checked.diagnostics == ()  # no warning of `other`, which is the library's
     assert not netspec.check(top, ["n=6"]).network.as_written
+    alone = check_source(Source("alone.yaml", netspec.load(top).text)).network
+    assert alone is not None  # the library's blocks are written out too
+    assert alone.containers["a"].kind == "pair"
+
+
+def test_in_a_library_an_argument_that_holds_a_layer_is_a_kind_in_its_own_block_only(tmp_path: Path) -> None:
+    library = tmp_path / "library.yaml"
+    text = (
+        "netspec: 1\nblocks:\n"
+        "  unit: {args: {width: int, norm: {type: layer, default: identity}}, net: [{linear: width}, norm]}\n"
+        "  outer: {args: {block: layer, norming: layer}, net: [{block: 4, norm: norming}]}\n"
+    )
+    library.write_text(text)
+    assert netspec.check(library).diagnostics == ()
+    library.write_text(text.replace("[{block: 4, norm: norming}]", "[{block: 4, norm: norming}, norm]"))
+    (found,) = netspec.check(library).diagnostics
+    assert (found.code, "`norm`" in found.message) == ("unknown-op", True)
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ class Placer(Evaluator):
             known = first["weights"].get(name)
             if known is not None and known.shape != weight.shape:
                 here, there = (" × ".join(map(str, shape)) for shape in (weight.shape, known.shape))
-                message = f"`{name}` would have to be {here} here, but is {there} where it is shared from"
+                message = f"`{name or 'it'}` would have to be {here} here, but is {there} where it is shared from"
         if not message:
             return False
         labels = (Label(first["span"], f"`{owner}` stands here"),) if first["span"] != where else ()

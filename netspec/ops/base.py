@@ -111,7 +111,7 @@ class Op(BaseModel):
         return {}
 
     def weights(self, *inputs: TensorType) -> dict[str, Weight]:
-        """The tensors that the op owns, in the order of PyTorch's state-dict."""
+        """The tensors that the op owns, in the order of PyTorch's state-dict; one under "" has the layer's own path."""
         return {}
 
     def macs(self, inputs: tuple[TensorType, ...], output: TensorType) -> Dim:

@@ -64,9 +64,7 @@ class AnchoredCriterion(Criterion):
             compared = torch.cat((centres - half, centres + half), 1)[None]
         near = overlaps_with(compared, truth).amax(1) > self.choice.ignore
         near |= covered(boxes, truth, COVERED)
-        return Matches(
-            truth, matches.objects, matches.positive, matches.negative & ~near
-        )
+        return Matches(truth, matches.objects, matches.positive, matches.negative & ~near)
 
     def also(self) -> float:
         """The overlap of shapes from which on a prior that is not the best finds an object too."""

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from compiler.detection.boxes import TINY, ciou, giou, iou, pairwise
 from compiler.detection.criterion import Criterion, Target
-from compiler.detection.levels import Grid, Level
+from compiler.detection.levels import Grid, Level, sizes_of
 from compiler.detection.matching import COVERED, Matches, Truth, covered
 from compiler.lowering.grids import distance_boxes
 from netspec.grid_choices import AnchorFree
@@ -38,7 +38,7 @@ class AnchorFreeCriterion(Criterion):
         given, choice = self.outputs(module, inputs), self.choice
         scores, numbers = given["scores"], torch.cat([given[name] for name in self.heads], 1)
         numbers = numbers.reshape(*numbers.shape[:2], 4, self.bins)
-        grid = Grid.of(self.levels, self.network, inputs[0])
+        grid = Grid.of(self.levels, sizes_of(self.network, inputs), inputs[0].device)
         boxes = distance_boxes(numbers, grid.places, grid.strides)
         matches, aligned = align(scores.detach(), boxes.detach(), grid, Truth.of(targets), choice)
         images, found = matches.positive.nonzero(as_tuple=True)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from compiler.detection.boxes import TINY, ciou, giou, iou
 from compiler.detection.criterion import Criterion, Target
-from compiler.detection.levels import Grid, Level, first_served
+from compiler.detection.levels import Grid, Level, first_served, sizes_of
 from compiler.detection.matching import COVERED, Matches, Truth, covered, overlaps_with
 from compiler.lowering.grids import anchored_boxes
 from netspec.grid_choices import YoloV2, YoloV3
@@ -35,7 +35,7 @@ class AnchoredCriterion(Criterion):
 
     def run(self, module: nn.Module, inputs: tuple[Tensor, ...], targets: list[Target]) -> dict[str, Tensor]:
         raw = torch.cat(tuple(self.outputs(module, inputs).values()), 1)
-        grid = Grid.of(self.levels, self.network, inputs[0])
+        grid = Grid.of(self.levels, sizes_of(self.network, inputs), inputs[0].device)
         matches = self.match(raw, grid, Truth.of(targets))
         images, found = matches.positive.nonzero(as_tuple=True)
         own, wanted, labels = raw[images, found], matches.boxes[images, found], matches.labels[images, found]

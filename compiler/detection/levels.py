@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,18 +46,27 @@ class Grid:
     levels: tuple[tuple[Level, int, int], ...]
 
     @staticmethod
-    def of(levels: Iterable[Level], network: Network, images: Tensor) -> Grid:
-        """The boxes for images N × C × H × W of the network's first input."""
-        shape = network.layer(network.inputs[0])["output"].shape
-        sizes = {str(dim): size for dim, size in zip(shape, images.shape, strict=True) if symbols(dim)}
+    def of(levels: Iterable[Level], sizes: Mapping[str, int], device: torch.device) -> Grid:
+        """The boxes for inputs of these sizes."""
         sized = []
         for level in levels:
             height, width = (dims.evaluate(dim, sizes) for dim in level.size)
             assert isinstance(height, int) and isinstance(width, int), "a map's size follows from the image's"
             sized.append((level, height, width))
-        parts = [_level(*item, images.device) for item in sized]
+        parts = [_level(*item, device) for item in sized]
         places, anchors, strides = (torch.cat(part) for part in zip(*parts, strict=True))
         return Grid(places, anchors, strides, tuple(sized))
+
+
+def sizes_of(network: Network, inputs: Sequence[Tensor]) -> dict[str, int]:
+    """The numbers of the network's free dimensions, which its inputs show."""
+    types = [network.layer(name)["output"] for name in network.inputs]
+    return {
+        str(dim): size
+        for given, tensor in zip(types, inputs, strict=True)
+        for dim, size in zip(given.shape, tensor.shape, strict=True)
+        if symbols(dim)
+    }
 
 
 def _level(level: Level, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from compiler.detection.boxes import iou
 from compiler.detection.criterion import Criterion, Target
-from compiler.detection.levels import first_served
+from compiler.detection.levels import first_served, sizes_of
 from compiler.detection.matching import COVERED, Matches, Truth, covered
 from compiler.lowering.grids import cell_boxes
+from netspec import dims
 from netspec.grid_choices import YoloV1
 from netspec.heads import heads
 from netspec.network import Network
@@ -25,12 +26,14 @@ class YoloV1Criterion(Criterion):
         self.choice = choice
         (head,) = heads(network, choice.head).values()
         assert isinstance(head["op"], YoloGrid)
+        self.network, self.image = network, network.layer(head["inputs"][1])["output"].spatial
         self.grid, self.boxes, self.classes = head["op"].grid, head["op"].boxes, head["op"].classes
 
     def run(self, module: nn.Module, inputs: tuple[Tensor, ...], targets: list[Target]) -> dict[str, Tensor]:
         (raw,) = self.outputs(module, inputs).values()
         numbers = raw[..., : 5 * self.boxes].reshape(*raw.shape[:2], self.boxes, 5)  # N × S·S × B × 5
-        size = raw.new_tensor([inputs[0].shape[3], inputs[0].shape[2]])
+        sizes = sizes_of(self.network, inputs)
+        size = raw.new_tensor([dims.evaluate(side, sizes) for side in reversed(self.image)])
         truth = Truth.of(targets)
         matches = self.match(truth, size)
         responsible, overlap = self.responsible(numbers, matches, size)

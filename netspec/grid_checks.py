@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from netspec.diagnostics import Diagnostic, Label
 from netspec.grid_choices import GridLoss
@@ -30,10 +30,10 @@ def check_grids(network: Network, loss: GridLoss, span: Span) -> Iterator[Diagno
         yield Diagnostic("recipe-mismatch", message, span, help=f"add the `{loss.head}` layers to `outputs`")
     elif loss.levels is not None and len(found) > loss.levels:
         message = f"`{loss.kind}` reads one `{loss.head}` layer, and {len(found)} outputs are such"
-        yield Diagnostic("recipe-mismatch", message, span, labels=_labels(found), help="keep one of them")
+        yield Diagnostic("recipe-mismatch", message, span, labels=_labels(network, found), help="keep one of them")
     else:
-        yield from _alike(loss, found, span)
-        yield from _scores(loss, found, span)
+        yield from _alike(network, loss, found, span)
+        yield from _scores(network, loss, found, span)
         if "scores" in loss.roles and "scores" in network.outputs:
             yield from _order(network, loss, found, span)
 
@@ -41,32 +41,32 @@ def check_grids(network: Network, loss: GridLoss, span: Span) -> Iterator[Diagno
 def _no_heads(network: Network, loss: GridLoss, others: list[str], span: Span) -> Iterator[Diagnostic]:
     """Outputs that are no raw numbers of the kind of head."""
     for name in others:
-        message = (
-            f"`{loss.kind}` reads the raw numbers of `{loss.head}` layers, and the output `{name}` is none"
-        )
+        message = f"`{loss.kind}` reads the raw numbers of `{loss.head}` layers, and the output `{name}` is none"
         own = ", ".join(f"`{role}`" for role in loss.roles)
         help = f"let every output{f' but {own}' if own else ''} be a `{loss.head}` layer"
         yield Diagnostic("recipe-mismatch", message, span, labels=(giver(network, name),), help=help)
 
 
-def _alike(loss: GridLoss, found: Mapping[str, Layer], span: Span) -> Iterator[Diagnostic]:
+def _alike(network: Network, loss: GridLoss, found: Mapping[str, Layer], span: Span) -> Iterator[Diagnostic]:
     """What the levels have in common is the same in all of them."""
     name = ALIKE.get(loss.head, "")
     numbers = [layer["arguments"][name] for layer in found.values()] if name else []
     if len(set(numbers)) > 1:
         shown = " and ".join(f"{number} in `{output}`" for number, output in zip(numbers, found, strict=True))
         message = f"the levels of `{loss.kind}` have the same {name}, and here it is {shown}"
-        yield Diagnostic("recipe-mismatch", message, span, labels=_labels(found), help=f"give them the same {name}")
+        yield Diagnostic(
+            "recipe-mismatch", message, span, labels=_labels(network, found), help=f"give them the same {name}"
+        )
 
 
-def _scores(loss: GridLoss, found: Mapping[str, Layer], span: Span) -> Iterator[Diagnostic]:
+def _scores(network: Network, loss: GridLoss, found: Mapping[str, Layer], span: Span) -> Iterator[Diagnostic]:
     """Scores are made in use as they are trained."""
     wrong = {} if loss.scores is None else {n: h for n, h in found.items() if h["arguments"]["scores"] != loss.scores}
     for name, layer in wrong.items():
         message = f"`{loss.kind}` trains scores that go through a {loss.scores}"
         message += f", and those of `{name}` go through a {layer['arguments']['scores']}"
         help = f"write `scores: {loss.scores}` there, or take the loss that goes with it"
-        yield Diagnostic("recipe-mismatch", message, span, labels=_labels({name: layer}), help=help)
+        yield Diagnostic("recipe-mismatch", message, span, labels=_labels(network, [name]), help=help)
 
 
 def _order(network: Network, loss: GridLoss, found: Mapping[str, Layer], span: Span) -> Iterator[Diagnostic]:
@@ -84,7 +84,7 @@ def _order(network: Network, loss: GridLoss, found: Mapping[str, Layer], span: S
             "recipe-mismatch",
             message,
             span,
-            labels=(giver(network, "scores"), *_labels(found)),
+            labels=_labels(network, ("scores", *found)),
             help="let both read the same levels",
         )
         return
@@ -100,10 +100,10 @@ def _order(network: Network, loss: GridLoss, found: Mapping[str, Layer], span: S
             "recipe-mismatch",
             message,
             span,
-            labels=(giver(network, "scores"), *_labels(found)),
+            labels=_labels(network, ("scores", *found)),
             help="name the levels in the same order in both",
         )
 
 
-def _labels(found: Mapping[str, Layer]) -> tuple[Label, ...]:
-    return tuple(Label(layer["span"], f"`{name}`") for name, layer in found.items())
+def _labels(network: Network, names: Iterable[str]) -> tuple[Label, ...]:
+    return tuple(giver(network, name) for name in names)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from compiler.detection.boxes import TINY, ciou, giou, iou, pairwise
 from compiler.detection.criterion import Criterion, Target
 from compiler.detection.levels import Grid, Level, sizes_of
-from compiler.detection.matching import COVERED, Matches, Truth, covered
+from compiler.detection.matching import Matches, Truth
 from compiler.lowering.grids import distance_boxes
 from netspec.grid_choices import AnchorFree
 from netspec.heads import heads
@@ -61,7 +61,8 @@ def align(scores: Tensor, boxes: Tensor, grid: Grid, truth: Truth, choice: Ancho
     """Gives every object the places that find it best already. Source: Feng et al. 2021, section 3.2.
 
     A place may find an object that its centre is in. An object in which there is no centre may be found by the nearest
-    place. Of several objects that a place is positive for, it has the one that its box overlaps most.
+    place. Of several objects that a place is positive for, it has the one that its box overlaps most. Places within an
+    ignored object are not background.
 
     Args:
         scores: N × B × C logits.
@@ -76,7 +77,8 @@ def align(scores: Tensor, boxes: Tensor, grid: Grid, truth: Truth, choice: Ancho
     chances = functional.logsigmoid(scores).mT.gather(1, columns)
     # As logarithms: the sixth power of a small IoU is nothing in float32.
     alignment = choice.alpha * chances + choice.beta * overlaps.clamp(min=TINY).log()
-    alignment = alignment.where(_within(grid, truth), NOWHERE)
+    inside, eligible = _within(grid, truth)
+    alignment = alignment.where(eligible, NOWHERE)
     best, places = alignment.topk(min(choice.candidates, alignment.shape[2]), 2)
     chosen = torch.zeros_like(overlaps, dtype=torch.bool).scatter(2, places, best > NOWHERE)
     objects = overlaps.where(chosen, -1).argmax(1)
@@ -84,7 +86,7 @@ def align(scores: Tensor, boxes: Tensor, grid: Grid, truth: Truth, choice: Ancho
     positive = chosen.any(1)
     alignment, overlaps = alignment.where(chosen, NOWHERE), overlaps.where(chosen, 0)
     parts = (alignment - alignment.amax(2, keepdim=True)).exp() * overlaps.amax(2, keepdim=True)
-    negative = ~positive & ~covered(boxes, truth, COVERED)
+    negative = ~positive if truth.ignored is None else ~positive & ~(inside & truth.ignored[..., None]).any(1)
     return Matches(truth, objects, positive, negative), parts.where(chosen, 0).sum(1)
 
 
@@ -123,11 +125,11 @@ def _sides(boxes: Tensor, places: Tensor, strides: Tensor) -> Tensor:
     return torch.cat((centres - boxes[:, :2], boxes[:, 2:] - centres), 1).clamp(min=0)
 
 
-def _within(grid: Grid, truth: Truth) -> Tensor:
-    """Which places may find which objects, N × M × B."""
+def _within(grid: Grid, truth: Truth) -> tuple[Tensor, Tensor]:
+    """Which places have their centre in which objects, and which may find which of those that are wanted: N × M × B."""
     centres = ((grid.places + 0.5) * grid.strides)[None, None]
     left_top, right_bottom = truth.boxes[:, :, None, :2], truth.boxes[:, :, None, 2:]
-    within = ((centres > left_top) & (centres < right_bottom)).all(3)
+    inside = ((centres > left_top) & (centres < right_bottom)).all(3)
     distance = (centres - (left_top + right_bottom) / 2).square().sum(3)
     nearest = functional.one_hot(distance.argmin(2), len(grid.places)).bool()
-    return (within | (nearest & ~within.any(2, keepdim=True))) & truth.wanted[..., None]
+    return inside, (inside | (nearest & ~inside.any(2, keepdim=True))) & truth.wanted[..., None]

@@ -94,15 +94,19 @@ class AnchoredCriterion(Criterion):
 class YoloV2Criterion(AnchoredCriterion):
     """Half the squared errors, and softmax loss. Source: Redmon & Farhadi 2016, section 2."""
 
+    choice: YoloV2
+
     def position(self, numbers: Tensor, wanted: Tensor) -> Tensor:
         found = torch.cat((numbers[:, :2].sigmoid(), numbers[:, 2:4]), 1)
         return (found - wanted).square().sum() / 2
 
     def objects(self, logits: Tensor, overlaps: Tensor) -> Tensor:
+        if self.choice.objectness == "logistic":
+            return functional.binary_cross_entropy_with_logits(logits, overlaps, reduction="sum")
         return (logits.sigmoid() - overlaps).square().sum() / 2
 
     def background(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid().square().sum() / 2
+        return self.objects(logits, torch.zeros_like(logits))
 
     def classification(self, logits: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels, reduction="sum")

@@ -45,9 +45,9 @@ class YoloV2(GridLoss):
     Every object is found by the prior whose shape fits it best, in the cell of its centre; the objectness is to be the
     IoU of its box. The other boxes are to have none, unless they overlap an object by more than `ignore`. With `boxes:
     giou` or `ciou` the boxes' error is 1 minus that; with `objectness: logistic` that of the objectness is the logistic
-    loss, whose gradient does not vanish where it is most wrong. Source: Redmon & Farhadi 2016, "YOLO9000", section 2; the weights
-    and `ignore` are those of its authors' code, of which the pull towards the priors in the first 12,800 images is left
-    out.
+    loss, whose gradient does not vanish where it is most wrong. Source: Redmon & Farhadi 2016, "YOLO9000", section 2;
+    the weights and `ignore` are those of its authors' code, of which the pull towards the priors in the first 12,800
+    images is left out.
     """
 
     kind = "yolov2"

@@ -20,7 +20,7 @@ class Emitter(Protocol):
     types: tuple[TensorType, ...]
 
     def weight(self, name: str) -> str:
-        """The name of an initializer that holds one of the op's own weights: its key in the state-dict."""
+        """The name of an initializer that holds one of the op's own weights, called as in `Op.weights`."""
 
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         """The name of an initializer with fixed one-dimensional values, int64 or float32."""

@@ -35,7 +35,7 @@ net:
   class_scores: {{linear: 3}}
   box_deltas: {{linear: 12, from: proposals}}
 outputs: [objectness, deltas, anchors, class_scores, box_deltas]
-train: {{data: digits, loss: {loss}}}
+train: {{data: {{coco: boxes.json}}, loss: {loss}}}
 """
 
 NET = """
@@ -62,7 +62,7 @@ net:
   class_scores: {linear: 3}
   box_deltas: {linear: 12, from: relu}
 outputs: [objectness, deltas, anchors, class_scores, box_deltas, proposals]
-train: {data: digits, loss: {faster_rcnn: 32, rpn_samples: 32}}
+train: {data: {coco: boxes.json}, loss: {faster_rcnn: 32, rpn_samples: 32}}
 """
 
 OBJECT = torch.tensor([[1.0, 0.0, 11.0, 10.0]])

@@ -171,6 +171,17 @@ def test_losses_and_gradients_are_numbers_whatever_is_in_the_images(batch: str) 
         assert parameter.grad.isfinite().all()
 
 
+def test_losses_are_single_precision_where_the_net_works_in_half() -> None:
+    torch.manual_seed(0)
+    network = network_of(NET)
+    module = build(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses(network, module, (torch.rand(2, 3, 64, 64),), [ONE, NOTHING])
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    sum(found.values(), torch.tensor(0.0)).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in module.parameters())
+
+
 def test_two_images_are_learnt_by_heart() -> None:
     """In evaluation mode the best proposal of each class, moved as the head says, is then the object."""
     torch.manual_seed(0)

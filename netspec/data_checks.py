@@ -36,6 +36,9 @@ def check_data(train: Train, entry: Entry) -> Iterator[Diagnostic]:
     if isinstance(data, Scenes):
         yield from _rising(data.digits, "digits", span)
         yield from _rising(data.scale, "scale", span)
+    if train.augment is not None and not data.images:
+        message = f"`augment` is for images, and `{data.kind}` holds arrays"
+        yield Diagnostic("recipe-mismatch", message, _place(entry, "augment"), help="remove it")
     if train.augment is not None:
         yield from _rising(train.augment.scale, "scale", _place(entry, "augment"))
 

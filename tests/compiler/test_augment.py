@@ -153,7 +153,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 
 def test_what_is_drawn_follows_from_seed_epoch_and_index() -> None:
-    given = digit_scenes(Scenes(count=1, test=1, size=32, digits=(2, 2))).train.read(0)
+    given = digit_scenes(Scenes(count=1, test=1, size=32, shown=(2, 2))).train.read(0)
 
     def image(seed: int, epoch: int, index: int) -> bytes:
         return varied(given, EVERYTHING, seed, epoch, index).image.tobytes()

@@ -483,7 +483,7 @@ def test_outlines_that_are_none(outline: Any, reason: str, tmp_path: Path) -> No
     with pytest.raises(OutlineError) as caught:
         pixels_of(outline, 20, 40)
     assert str(caught.value) == reason
-    choice = coco_file(tmp_path, annotations_1={"segmentation": outline}).model_copy(update={"masks": True})
+    choice = coco_file(tmp_path, annotations_1={"segmentation": outline}).model_copy(update={"outlines": True})
     assert "annotation 1" in refused(choice, tmp_path)
 
 

@@ -31,6 +31,7 @@ from compiler.run_directory import (
     restore,
     save_checkpoint,
     save_epoch,
+    save_picture,
     start_run,
 )
 from compiler.training import Hooks, Run, train
@@ -123,6 +124,7 @@ class _Hooks(Hooks):
 
     def after_epoch(self, run: Run, is_best: bool) -> None:
         save_epoch(self.out, run, is_best)
+        save_picture(self.out, run)
         self.display.epoch(run, is_best)
         if self.writer:
             _write_tensorboard(self.writer, run.state.history[-1])

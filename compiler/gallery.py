@@ -79,7 +79,9 @@ def _enlarged(pixels: Array) -> tuple[Image.Image, float]:
     return image.resize(size, Image.Resampling.BICUBIC), scale
 
 
-def _label(pen: ImageDraw.ImageDraw, image: Image.Image, left: float, top: float, text: str, colour: object) -> None:
+def _label(
+    pen: ImageDraw.ImageDraw, image: Image.Image, left: float, top: float, text: str, colour: tuple[int, ...]
+) -> None:
     """Writes above a box, or within it where there is no room above."""
     font = ImageFont.load_default(TEXT)
     width, height = font.getlength(text) + 4, TEXT + 3

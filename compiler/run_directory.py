@@ -1,8 +1,8 @@
 """What a training run leaves behind, and how it is picked up again.
 
 `spec.yaml` and `run.json` say what was run, `checkpoint.pt` where it stands, `metrics.jsonl` how it went (one JSON
-object an epoch); `best.safetensors` and `last.safetensors` are the weights; `pictures/` shows held-out images. Every file
-is written whole or not at all.
+object an epoch); `best.safetensors` and `last.safetensors` are the weights, `pictures/` shows held-out images. Every
+file is written whole or not at all.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Detected(Evaluation):
             f"| {' | '.join(map(percent, (p.map, p.map50, p.map75, p.small, p.medium, p.large, p.recall)))} |",
             "",
             "Average precision of the last weights as COCO defines it: over the IoU thresholds 0.50 to 0.95, at 0.50 "
-            "and 0.75, and for objects below 32² pixels, below 96², and above; recall from at most 100 detections each.",
+            "and 0.75, and for objects below 32² pixels, below 96², and above; recall from 100 detections an image.",
             "",
             "| class | objects | AP | AP50 |",
             "|---|--:|--:|--:|",

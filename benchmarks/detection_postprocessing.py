@@ -32,7 +32,7 @@ inputs:
   anchors: {{shape: [N, {BOXES}, 4]}}
   image: {{shape: [N, 3, 300, 300]}}
 net:
-  decoded: {{decode_boxes: [deltas, anchors], weights: [10, 10, 5, 5]}}
+  decoded: {{decode_boxes: [deltas, anchors], offset_weights: [10, 10, 5, 5]}}
   boxes: {{clip_boxes: [decoded, image]}}
   probabilities: {{softmax: 2, from: scores}}
   found:

@@ -104,6 +104,11 @@ class NodeWriter:
         self.graph.initializers[key] = np.array(value, dtype=np.int64)
         return key
 
+    def array(self, name: str, values: Array) -> str:
+        key = f"{self.path}/{name}"
+        self.graph.initializers[key] = values
+        return key
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         name = f"{self.path}/{part}" if part else self.graph.value(self.path)
         self._add(op_type, name, inputs, [name], attributes)

@@ -37,7 +37,9 @@ def check_strides(network: Network, op: Op, nodes: tuple[str, ...], types: tuple
 
 
 def _is_of(network: Network, node: str, stride: int) -> bool:
-    """Whether a map has a stride; one of which nothing is known has any."""
+    """Whether a map has a stride; one of which nothing is known, as of one that is an input itself, has any."""
+    if network.layer(node)["op"] is None:
+        return True
     apart, ratios = _apart(network, node), _ratios(network, node)
     if any(known and set(known) == {stride} for known in (apart, ratios)):
         return True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from numpy.typing import NDArray
 from torch import nn
 
 from netspec.ops.base import Op
@@ -30,6 +31,9 @@ class Emitter(Protocol):
 
     def whole(self, name: str, value: int) -> str:
         """The name of an initializer with one int64 number."""
+
+    def array(self, name: str, values: NDArray[Any]) -> str:
+        """The name of an initializer that holds an array."""
 
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         """Adds a node; without `part` it gives the layer's result, with it an intermediate value."""

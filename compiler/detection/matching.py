@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from compiler.detection.boxes import TINY, area, intersection, iou, pairwise
 from compiler.detection.criterion import Target
 
+COVERED = 0.5  # the share of a grid's box within an ignored object from which on it is not background
+
 
 @dataclass(frozen=True, slots=True)
 class Truth:
@@ -88,7 +90,7 @@ def match(
     Args:
         boxes: N × B × 4.
     """
-    overlaps = _overlaps(boxes, truth)
+    overlaps = overlaps_with(boxes, truth)
     best, objects = overlaps.max(1)
     found = best >= positive
     if low_quality:
@@ -96,7 +98,7 @@ def match(
         found |= ((overlaps == most) & (most > 0)).any(1)
     # Where nothing is wanted, `best` is −1.
     background = (best < negative) & (best.clamp(min=0) >= least) & ~found
-    return Matches(truth, objects, found, background & ~_covered(boxes, truth, negative) & (area(boxes) > 0))
+    return Matches(truth, objects, found, background & ~covered(boxes, truth, negative) & (area(boxes) > 0))
 
 
 @torch.no_grad()
@@ -110,22 +112,22 @@ def match_each(boxes: Tensor, truth: Truth, positive: float) -> Matches:
     Args:
         boxes: N × B × 4.
     """
-    overlaps = _overlaps(boxes, truth)
+    overlaps = overlaps_with(boxes, truth)
     best, objects = overlaps.max(1)
     found = best >= positive
     images, numbers, own = _best_pairs(overlaps)
     objects[images, own] = numbers
     found[images, own] = True
-    return Matches(truth, objects, found, ~found & ~_covered(boxes, truth, positive))
+    return Matches(truth, objects, found, ~found & ~covered(boxes, truth, positive))
 
 
-def _overlaps(boxes: Tensor, truth: Truth) -> Tensor:
+def overlaps_with(boxes: Tensor, truth: Truth) -> Tensor:
     """IoU of each object and each box, N × M × B; −1 of what is no object to be found."""
     columns = boxes.mT.contiguous().mT  # each coordinate in a row, as it is read again and again
     return pairwise(iou, truth.boxes, columns).masked_fill_(~truth.wanted[..., None], -1)
 
 
-def _covered(boxes: Tensor, truth: Truth, share: float) -> Tensor:
+def covered(boxes: Tensor, truth: Truth, share: float) -> Tensor:
     """Which boxes lie within an ignored object with at least this share of their area, N × B."""
     if truth.ignored is None:
         return torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)

@@ -1,4 +1,4 @@
-"""Held-out images twice, side by side: with the truth on the left, with what the network makes of them on the right."""
+"""Held-out images twice, side by side: with the truth on the left, with what was found on the right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from compiler.datasets.sample import IGNORED, Array
+from compiler.datasets.sample import Array
 from compiler.evaluation.detection import Found
 
 SIDE = 320  # pixels: how wide an image is shown, and how high at most
@@ -15,7 +15,6 @@ GAP = 8
 TEXT = 13
 ACROSS = 2  # images in a row, each of them twice
 DRAWN_SCORE = 0.3  # detections below it are not drawn
-OPACITY = 0.55  # of a mask's colours
 # Okabe and Ito's colours, which people with any colour vision tell apart; a class has the same one everywhere.
 COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66))
 DARK, GREY, WHITE = (30, 30, 30), (128, 128, 128), (255, 255, 255)
@@ -46,22 +45,7 @@ def draw_detections(shown: Sequence[tuple[Array, Found]], labels: Sequence[str])
         texts = [f"{labels[found.labels[index]]} {found.scores[index]:.2f}" for index in order]
         return drawn(pixels, found.boxes[order], texts, [_colour(found.labels[index]) for index in order])
 
-    return _pairs([(truth(*one), made(*one)) for one in shown], "found")
-
-
-def draw_masks(shown: Sequence[tuple[Array, Array, Array]]) -> Image.Image:
-    """Images under the colours of their pixels' classes; each is the pixels, the true mask and the predicted one.
-
-    The background, class 0, is left as it is; pixels that do not count are grey.
-    """
-    table = np.array([WHITE, *(_colour(number) for number in range(255))], dtype=np.uint8)
-    table[IGNORED] = GREY
-
-    def drawn(pixels: Array, mask: Array) -> Image.Image:
-        blended = np.rint((1 - OPACITY) * pixels + OPACITY * table[mask]).astype(np.uint8)
-        return _enlarged(np.where((mask != 0)[..., None], blended, pixels))[0]
-
-    return _pairs([(drawn(pixels, truth), drawn(pixels, made)) for pixels, truth, made in shown], "predicted")
+    return _pairs([(truth(*one), made(*one)) for one in shown])
 
 
 def _colour(label: int) -> tuple[int, int, int]:
@@ -91,7 +75,7 @@ def _label(
     pen.text((left + 2, top + height / 2), text, WHITE, font, anchor="lm")
 
 
-def _pairs(pairs: Sequence[tuple[Image.Image, Image.Image]], made: str) -> Image.Image:
+def _pairs(pairs: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image:
     """The pairs on one white page, under the words that say what is on which side."""
     across = min(ACROSS, len(pairs))
     rows = [pairs[index : index + across] for index in range(0, len(pairs), across)]
@@ -101,7 +85,7 @@ def _pairs(pairs: Sequence[tuple[Image.Image, Image.Image]], made: str) -> Image
     for row, height in zip(rows, heights, strict=True):
         for column, pair in enumerate(row):
             left = column * (2 * SIDE + 3 * GAP) + GAP
-            for side, (image, title) in enumerate(zip(pair, ("truth", made), strict=True)):
+            for side, (image, title) in enumerate(zip(pair, ("truth", "found"), strict=True)):
                 page.paste(image, (left + side * (SIDE + GAP), top))
                 pen.text((left + side * (SIDE + GAP), TEXT), title, DARK, ImageFont.load_default(TEXT), anchor="lm")
         top += height + GAP

@@ -1,7 +1,8 @@
 """What a training run leaves behind, and how it is picked up again.
 
 `spec.yaml` and `run.json` say what was run, `checkpoint.pt` where it stands, `metrics.jsonl` how it went (one JSON
-object an epoch); `best.safetensors` and `last.safetensors` are the weights. Every file is written whole or not at all.
+object an epoch); `best.safetensors` and `last.safetensors` are the weights, `pictures/` shows held-out images. Every
+file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ RUN_FILES = (
     "run.json", "spec.yaml", CHECKPOINT, "metrics.jsonl", "best.safetensors", "last.safetensors", "report.md",
     "curves.png", "confusion.png",
 )  # fmt: skip
+
+PICTURES = "pictures"  # the folder of `epoch_001.png` and so on
 
 
 def is_run(path: Path) -> bool:
@@ -55,6 +58,8 @@ def clear_run(path: Path) -> None:
     """Removes what a run leaves, and nothing else that may stand in the folder."""
     for name in RUN_FILES:
         (path / name).unlink(missing_ok=True)
+    for picture in (path / PICTURES).glob("epoch_*.png"):
+        picture.unlink()
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -150,3 +155,16 @@ def save_epoch(path: Path, run: Run, is_best: bool) -> None:
         save_weights(weights, path / "best.safetensors", facts)
     lines = [json.dumps(metrics.line()) for metrics in run.state.history]
     write_text(path / "metrics.jsonl", "\n".join(lines) + "\n")
+
+
+def save_picture(path: Path, run: Run) -> None:
+    """Draws what the network makes of a few held-out samples, after an epoch in which they were evaluated.
+
+    Raises:
+        CompilerError: the file can't be written.
+    """
+    metrics = run.state.history[-1]
+    picture = run.evaluation.picture() if metrics.test and run.evaluation else None
+    if picture is not None:
+        with whole_file(path / PICTURES / f"epoch_{metrics.epoch + 1:03}.png") as temporary:
+            picture.save(temporary, format="PNG")

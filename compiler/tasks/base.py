@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from compiler.batches import Batch
 from netspec.network import Network
 
+SHOWN = 8  # how many held-out samples the pictures of a run show
+
 
 class Outcome(NamedTuple):
     """What a step gives.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from compiler.tasks.base import Task
 from compiler.tasks.classification import Classification
+from compiler.tasks.detection import Detection
 from compiler.tasks.regression import Regression
 from netspec.choices import CrossEntropy
+from netspec.detection_choices import DetectionLoss
 from netspec.network import Network
 
 
@@ -16,6 +18,8 @@ def task_of(network: Network, labels: tuple[str, ...]) -> Task:
         labels: the names of the classes that the data has.
     """
     loss = network.sections["train"].loss
+    if isinstance(loss, DetectionLoss):
+        return Detection(network, labels)
     if isinstance(loss, CrossEntropy):
         return Classification(network, labels)
     return Regression(network, labels)

@@ -166,5 +166,10 @@ def save_picture(path: Path, run: Run) -> None:
     metrics = run.state.history[-1]
     picture = run.evaluation.picture() if metrics.test and run.evaluation else None
     if picture is not None:
-        with whole_file(path / PICTURES / f"epoch_{metrics.epoch + 1:03}.png") as temporary:
+        with whole_file(path / picture_name(metrics.epoch)) as temporary:
             picture.save(temporary, format="PNG")
+
+
+def picture_name(epoch: int) -> str:
+    """Where a run's folder has the picture of an epoch, which is counted from 0."""
+    return f"{PICTURES}/epoch_{epoch + 1:03}.png"

@@ -17,6 +17,7 @@ from netspec.network import Container, Layer, Network, is_under
 from netspec.ops.base import Op, Part, discover, through
 from netspec.scope import Result, Scope
 from netspec.source import Span
+from netspec.strides import check_strides
 from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields
 
 
@@ -93,6 +94,7 @@ class Placer(Evaluator):
         types = tuple(layer["output"] for layer in layers)
         try:
             inferred = self.infer(op, types)
+            check_strides(self.network, op, nodes, types)
             field = merge_fields([layer["receptive_field"] for layer in layers])
             field = through(field, op.window(*types)) if types else None
         except ShapeError as error:
@@ -225,7 +227,7 @@ class Placer(Evaluator):
             known = first["weights"].get(name)
             if known is not None and known.shape != weight.shape:
                 here, there = (" × ".join(map(str, shape)) for shape in (weight.shape, known.shape))
-                message = f"`{name}` would have to be {here} here, but is {there} where it is shared from"
+                message = f"`{name or 'it'}` would have to be {here} here, but is {there} where it is shared from"
         if not message:
             return False
         labels = (Label(first["span"], f"`{owner}` stands here"),) if first["span"] != where else ()

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runtime.errors import InputError
-from runtime.metadata import ImagePreprocess
+from runtime.metadata import ImageContract, ImagePixels, ImagePreprocess
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -19,8 +19,9 @@ MODES = {1: "L", 3: "RGB"}
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
-def read_image(path: Path, contract: ImagePreprocess) -> np.ndarray:
-    """The image at `path` as the model takes it: float32 [channels, height, width].
+def read_image(path: Path, contract: ImageContract) -> np.ndarray:
+    """The image at `path` as the model takes it: prepared, float32 [channels, height, width], or as pixels, uint8
+    [height, width, channels].
 
     The camera's orientation is applied, transparent pixels lie on white, 16-bit pixels are reduced to 8 bits, and of
     several frames the first one counts.
@@ -28,7 +29,10 @@ def read_image(path: Path, contract: ImagePreprocess) -> np.ndarray:
     Raises:
         InputError: the file is missing, no image, damaged, of an unusual pixel format, or absurdly large.
     """
-    return prepare(_decode(path, MODES[contract.channels]), contract)
+    image = _decode(path, MODES[contract.channels])
+    if isinstance(contract, ImagePixels):
+        return np.asarray(image).reshape(image.height, image.width, contract.channels)
+    return prepare(image, contract)
 
 
 def prepare(image: Image.Image, contract: ImagePreprocess) -> np.ndarray:

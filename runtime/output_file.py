@@ -1,4 +1,4 @@
-"""Raw outputs in a ``.npz`` file, written whole or not at all."""
+"""Files that results go to, written whole or not at all: raw outputs as ``.npz``, and what others write."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def write_outputs(path: Path, predictions: Sequence[Prediction]) -> None:
     """
     arrays = {name: _stack(path, name, predictions) for name in predictions[0].outputs}
     # numpy.savez takes the names as keyword arguments, among which `file` would be its own.
-    with _replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -49,7 +49,7 @@ def _stack(path: Path, name: str, predictions: Sequence[Prediction]) -> np.ndarr
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when all went well."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

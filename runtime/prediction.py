@@ -1,17 +1,26 @@
-"""What a model says about samples: for each row its classes with probabilities, or the outputs as they are."""
+"""What a model says about samples: for each row its classes with probabilities, the objects or classes of pixels in an
+image, or the outputs as they are."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from runtime.errors import InputError
+from runtime.metadata import ImagePixels
+from runtime.objects import Found, Mask, found_objects, label_of, mask_of
+from runtime.proposals import Proposals, filled, is_proposals
 from runtime.samples import Feeds, read_samples
 from runtime.session import Session
+from runtime.task import Detection, Segmentation
 
 DEFAULT_BATCH = 32
+# Pixels in a batch whose size is not given; larger images run one by one.
+BATCH_PIXELS = 2**24
+
+Skip = Callable[[Path, InputError], None]
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,24 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What is asked of a model beside the files.
+
+    Attributes:
+        top: how many classes to give for each row.
+        score: the score that an object needs to be told, in 0…1.
+        batch_size: how many rows to run at once; None for the model's own batch size, or 32 where any will do, fewer of
+            large images. Rows of different shapes are never run together.
+        proposals: the regions that the model takes beside an image.
+    """
+
+    top: int = 1
+    score: float = 0.0
+    batch_size: int | None = None
+    proposals: Proposals | None = None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The model's answer for one row of one file.
 
@@ -32,6 +59,9 @@ class Prediction:
         row: its number in that file, from 0.
         rows: how many rows the file has.
         top: the likeliest classes, the likeliest first; None where the model is no classifier.
+        found: the objects in the image, the surest first; None where the model is no detector.
+        mask: the class of each pixel; None where the model gives none.
+        image: the pixels that were given, uint8 [height, width, channels]; None where the model takes no pixels.
         outputs: the row of every output by name, without the batch dimension.
     """
 
@@ -39,6 +69,9 @@ class Prediction:
     row: int
     rows: int
     top: tuple[Candidate, ...] | None
+    found: tuple[Found, ...] | None
+    mask: Mask | None
+    image: np.ndarray | None
     outputs: dict[str, np.ndarray]
 
 
@@ -51,38 +84,34 @@ class _Row:
     of: int
     feeds: Feeds
 
-    def shapes(self) -> list[tuple[int, ...]]:
-        return [array.shape for array in self.feeds.values()]
-
 
 def predict(
-    session: Session, files: Iterable[Path], top: int = 1, batch_size: int | None = None
+    session: Session, files: Iterable[Path], wanted: Wanted, skip: Skip | None = None
 ) -> Iterator[list[Prediction]]:
     """Runs the model on files and yields, batch by batch, a prediction for every row in order.
 
     Args:
         session: the model.
         files: images, ``.npy`` and ``.npz`` files; each is read when its turn comes.
-        top: how many classes to give for each row.
-        batch_size: how many rows to run at once; None for the model's own batch size, or 32 where any will do. Rows of
-            different shapes are never run together.
+        wanted: what is asked beside.
+        skip: called with a file that cannot be predicted and the reason, after which the others go on; None to raise.
 
     Raises:
         InputError: a file cannot be read or does not fit the model, the model's batch size is another, or several
-                classes are asked of a model that is no classifier.
+            classes are asked of a model that is no classifier.
     """
     if not session.inputs:
         raise InputError(f"{session.path} takes no input, so there is nothing to predict from files")
-    if top > 1 and classifier_output(session) is None:
+    if wanted.top > 1 and classifier_output(session) is None:
         raise InputError(
             f"more than one class cannot be told: {session.path} does not say that it is a classifier",
             help="a classifier has 'netspec.postprocess' in its metadata",
         )
     fixed = _fixed_batch(session)
-    if fixed is not None and batch_size not in (None, fixed):
-        raise InputError(f"the model runs exactly {fixed} rows at a time, not {batch_size}")
-    for batch in _batches(_rows(session, files), batch_size or fixed or DEFAULT_BATCH):
-        yield _run(session, batch, fixed or len(batch), top)
+    if fixed is not None and wanted.batch_size not in (None, fixed):
+        raise InputError(f"the model runs exactly {fixed} rows at a time, not {wanted.batch_size}")
+    for batch in _batches(session, _rows(session, files, wanted, skip), wanted.batch_size or fixed):
+        yield _answered(session, batch, fixed, wanted, skip)
 
 
 def classifier_output(session: Session) -> str | None:
@@ -111,37 +140,96 @@ def _fixed_batch(session: Session) -> int | None:
     return next((spec.shape[0] for spec in session.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
 
 
-def _rows(session: Session, files: Iterable[Path]) -> Iterator[_Row]:
+def _pixel_input(session: Session) -> str | None:
+    """The input that takes the pixels of an image as they are, None where there is none."""
+    contracts = session.metadata.preprocess.items()
+    return next((name for name, contract in contracts if isinstance(contract, ImagePixels)), None)
+
+
+def _rows(session: Session, files: Iterable[Path], wanted: Wanted, skip: Skip | None) -> Iterator[_Row]:
     for file in files:
-        feeds = read_samples(file, session)
+        try:
+            feeds = read_samples(file, session, wanted.proposals)
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(file, error)
+            continue
         count = len(feeds[session.inputs[0].name])
         for number in range(count):
             yield _Row(file, number, count, {name: array[number] for name, array in feeds.items()})
 
 
-def _batches(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
-    """The rows in order, in groups of at most `size` neighbours of equal shapes."""
-    for _, alike in itertools.groupby(rows, key=_Row.shapes):
-        while batch := list(itertools.islice(alike, size)):
+def _batches(session: Session, rows: Iterable[_Row], size: int | None) -> Iterator[list[_Row]]:
+    """The rows in order, in groups of at most `size` neighbours of equal shapes; the number of regions may differ."""
+    pixels = _pixel_input(session)
+    ragged = {spec.name for spec in session.inputs if is_proposals(spec)} if pixels else set()
+
+    def shapes(row: _Row) -> list[tuple[int, ...]]:
+        return [array.shape for name, array in row.feeds.items() if name not in ragged]
+
+    for _, alike in itertools.groupby(rows, key=shapes):
+        first = next(alike)
+        height, width = first.feeds[pixels].shape[:2] if pixels else (1, 1)
+        most = size or max(1, min(DEFAULT_BATCH, BATCH_PIXELS // max(height * width, 1)))
+        alike = itertools.chain([first], alike)
+        while batch := list(itertools.islice(alike, most)):
             yield batch
 
 
-def _run(session: Session, batch: list[_Row], size: int, top: int) -> list[Prediction]:
+def _answered(
+    session: Session, batch: list[_Row], fixed: int | None, wanted: Wanted, skip: Skip | None
+) -> list[Prediction]:
+    """The answers for a batch; when it fails, its rows are run one by one, to tell which of them is at fault."""
+    try:
+        return _run(session, batch, fixed or len(batch), wanted)
+    except InputError as error:
+        if len(batch) > 1:
+            return [answer for row in batch for answer in _answered(session, [row], fixed, wanted, skip)]
+        named = error if str(batch[0].file) in error.message else _about(batch[0], error)
+        if skip is None:
+            raise named from None
+        skip(batch[0].file, named)
+        return []
+
+
+def _about(row: _Row, error: InputError) -> InputError:
+    place = f"{row.file}, row {row.number}" if row.of > 1 else str(row.file)
+    return InputError(f"{place}: {error.message}", error.help)
+
+
+def _run(session: Session, batch: list[_Row], size: int, wanted: Wanted) -> list[Prediction]:
     """Runs a batch; a model of a fixed batch size gets the last row again until there are `size`."""
-    filled = batch + batch[-1:] * (size - len(batch))
-    feeds = {spec.name: np.stack([row.feeds[spec.name] for row in filled]) for spec in session.inputs}
+    rows = batch + batch[-1:] * (size - len(batch))
+    feeds = {spec.name: _stacked([row.feeds[spec.name] for row in rows]) for spec in session.inputs}
     by_row = {name: _split(name, array, size) for name, array in session.run(feeds).items()}
-    classifier = classifier_output(session)
     return [
-        Prediction(
-            file=row.file,
-            row=row.number,
-            rows=row.of,
-            top=_candidates(session, row, classifier, by_row[classifier][i], top) if classifier else None,
-            outputs={name: arrays[i] for name, arrays in by_row.items()},
-        )
+        _prediction(session, row, {name: arrays[i] for name, arrays in by_row.items()}, wanted)
         for i, row in enumerate(batch)
     ]
+
+
+def _stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """The rows as one array; only lists of regions differ in length, and are filled up to the longest."""
+    longest = max((len(row) for row in rows if row.ndim), default=0)
+    return np.stack([row if not row.ndim or len(row) == longest else filled(row, longest) for row in rows])
+
+
+def _prediction(session: Session, row: _Row, outputs: dict[str, np.ndarray], wanted: Wanted) -> Prediction:
+    metadata, task = session.metadata, session.metadata.task
+    pixels = _pixel_input(session)
+    image = row.feeds[pixels] if pixels else None
+    classifier = classifier_output(session) if task is None else None
+    return Prediction(
+        file=row.file,
+        row=row.number,
+        rows=row.of,
+        top=_candidates(session, row, classifier, outputs[classifier], wanted.top) if classifier else None,
+        found=found_objects(task, outputs, metadata.labels, wanted.score) if isinstance(task, Detection) else None,
+        mask=mask_of(task, outputs, metadata.labels, image) if isinstance(task, Segmentation) else None,
+        image=image,
+        outputs=outputs,
+    )
 
 
 def _split(name: str, array: np.ndarray, count: int) -> Sequence[np.ndarray]:
@@ -163,8 +251,7 @@ def _candidates(session: Session, row: _Row, output: str, values: np.ndarray, to
     if not np.isfinite(probabilities).all():
         raise InputError(f"{row.file}: for row {row.number} the model answers with NaN or infinity")
     best = np.argsort(-probabilities, kind="stable")[:top]
-    labels = session.metadata.labels or ()
     # Where the number of classes is symbolic, nobody has checked that there are as many labels.
     return tuple(
-        Candidate(labels[i] if i < len(labels) else str(i), int(i), float(probabilities[i])) for i in best.tolist()
+        Candidate(label_of(i, session.metadata.labels), int(i), float(probabilities[i])) for i in best.tolist()
     )

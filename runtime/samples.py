@@ -9,16 +9,19 @@ import numpy as np
 
 from runtime.errors import InputError
 from runtime.images import read_image
+from runtime.metadata import ImagePixels
+from runtime.proposals import Proposals, is_proposals
 from runtime.session import Session
 from runtime.tensors import TensorSpec, describe
 
 Feeds = dict[str, np.ndarray]
 
 
-def read_samples(path: Path, session: Session) -> Feeds:
+def read_samples(path: Path, session: Session, proposals: Proposals | None = None) -> Feeds:
     """The rows that a file holds, for every input of the model: arrays of shape [rows, …] and the input's type.
 
-    An image is one row. An array may leave the batch dimension away, and then is one row too.
+    An image is one row; its regions, where the model takes some beside it, are looked up in `proposals`. An array may
+    leave the batch dimension away, and then is one row too.
 
     Raises:
         InputError: the file is missing or unreadable, does not fit the model, or holds NaN or infinity.
@@ -29,7 +32,7 @@ def read_samples(path: Path, session: Session) -> Feeds:
     elif suffix == ".npy":
         feeds = {_only_input(path, session.inputs).name: _load_array(path)}
     else:
-        feeds = _feeds_of_image(path, session)
+        feeds = _feeds_of_image(path, session, proposals)
     feeds = {spec.name: _fitted(path, feeds[spec.name], spec) for spec in session.inputs}
     if any(len(array) == 0 for array in feeds.values()):
         raise InputError(f"{path} holds no rows")
@@ -39,8 +42,9 @@ def read_samples(path: Path, session: Session) -> Feeds:
     return feeds
 
 
-def _feeds_of_image(path: Path, session: Session) -> Feeds:
-    spec = _only_input(path, session.inputs)
+def _feeds_of_image(path: Path, session: Session, proposals: Proposals | None) -> Feeds:
+    regions = [spec for spec in session.inputs if is_proposals(spec) and len(session.inputs) > 1]
+    spec = _only_input(path, [spec for spec in session.inputs if spec not in regions])
     contract = session.metadata.preprocess.get(spec.name)
     if contract is None:
         raise InputError(
@@ -48,7 +52,27 @@ def _feeds_of_image(path: Path, session: Session) -> Feeds:
             help="say it in the spec's `deploy.preprocess` and export again, or give the prepared tensor as a .npy "
             f"file: {spec}",
         )
-    return {spec.name: read_image(path, contract)[np.newaxis]}
+    if regions and proposals is None:
+        raise InputError(
+            f"the model takes regions to look at beside an image: its input '{regions[0].name}', {regions[0]}",
+            help="give them with --proposals FILE.npz",
+        )
+    image = read_image(path, contract)
+    if isinstance(contract, ImagePixels):
+        _check_size(path, image, spec)
+    feeds = {spec.name: image[np.newaxis]}
+    return feeds | {other.name: proposals.of(path, other)[np.newaxis] for other in regions if proposals is not None}
+
+
+def _check_size(path: Path, image: np.ndarray, spec: TensorSpec) -> None:
+    """Raises InputError when a model of a fixed size gets an image [height, width, channels] of another."""
+    sides = [(given, side) for given, side in zip(image.shape[:2], spec.shape[1:3], strict=False)]
+    if any(isinstance(side, int) and given != side for given, side in sides):
+        (height, fixed_height), (width, fixed_width) = sides
+        raise InputError(
+            f"{path} is {width} × {height} pixels, and the model takes {fixed_width} × {fixed_height}",
+            help="resize the image, or export the model with a free height and width",
+        )
 
 
 def _feeds_of_archive(path: Path, inputs: Sequence[TensorSpec]) -> Feeds:

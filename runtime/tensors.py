@@ -50,6 +50,15 @@ class TensorSpec:
             size == expected or not isinstance(expected, int) for size, expected in zip(shape, self.shape, strict=True)
         )
 
+    def may_be(self, other: "TensorSpec") -> bool:
+        """Whether one tensor can fit both: the same element type and rank, and no dimension that both fix apart."""
+        if self.dtype != other.dtype or not self.shape or not other.shape:
+            return self.dtype == other.dtype
+        return len(self.shape) == len(other.shape) and all(
+            mine == theirs or not isinstance(mine, int) or not isinstance(theirs, int)
+            for mine, theirs in zip(self.shape, other.shape, strict=True)
+        )
+
     def __str__(self) -> str:
         if not self.shape:
             return f"{type_name(self.dtype)} of any shape"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from numpy.typing import NDArray
 from torch import nn
 
 from netspec.ops.base import Op
@@ -20,7 +21,7 @@ class Emitter(Protocol):
     types: tuple[TensorType, ...]
 
     def weight(self, name: str) -> str:
-        """The name of an initializer that holds one of the op's own weights: its key in the state-dict."""
+        """The name of an initializer that holds one of the op's own weights, called as in `Op.weights`."""
 
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         """The name of an initializer with fixed one-dimensional values, int64 or float32."""
@@ -30,6 +31,9 @@ class Emitter(Protocol):
 
     def whole(self, name: str, value: int) -> str:
         """The name of an initializer with one int64 number."""
+
+    def array(self, name: str, values: NDArray[Any]) -> str:
+        """The name of an initializer that holds an array."""
 
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         """Adds a node; without `part` it gives the layer's result, with it an intermediate value."""

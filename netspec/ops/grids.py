@@ -56,6 +56,9 @@ class Yolo(_Grid):
     stride: Count
     scores: Literal["sigmoid", "softmax"] = "sigmoid"
 
+    def strides_read(self, *inputs: TensorType) -> tuple[int | None, ...]:
+        return (self.stride,)
+
     def parts(self, *inputs: TensorType) -> dict[str, TensorType]:
         (x,) = inputs
         need_rank(x, 4, 4)
@@ -131,6 +134,9 @@ class Distances(_Grid):
 
     bins: Count
     stride: Count
+
+    def strides_read(self, *inputs: TensorType) -> tuple[int | None, ...]:
+        return (self.stride,)
 
     def parts(self, *inputs: TensorType) -> dict[str, TensorType]:
         (x,) = inputs

@@ -112,6 +112,9 @@ class RoiAlign(RegionPooling):
             )
         return super().output(*inputs)
 
+    def strides_read(self, *inputs: TensorType) -> tuple[int | None, ...]:
+        return self.strides
+
     def thresholds(self) -> tuple[float, ...]:
         """The areas in square pixels from which on a box belongs to the second level, to the third, and so on.
 
@@ -145,6 +148,9 @@ class RoiPool(RegionPooling):
     kind: ClassVar[str] = "roi_pool"
 
     stride: Count
+
+    def strides_read(self, *inputs: TensorType) -> tuple[int | None, ...]:
+        return (self.stride,)
 
 
 class SpatialPyramidPool(Op):

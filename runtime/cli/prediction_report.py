@@ -1,8 +1,8 @@
-"""How ``netspec predict`` tells what it found: as a table for people, or as JSON."""
+"""How ``netspec predict`` tells what it found: as a table for people, as JSON, or as COCO results."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import click
 import numpy as np
@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from runtime.prediction import Prediction
+from runtime.coco import Ids, results
+from runtime.objects import Found
+from runtime.prediction import Prediction, classifier_output
 from runtime.session import Session
+from runtime.task import Detection
 from runtime.tensors import describe, type_name
 
 # Longer arrays are shown by their first and last values.
@@ -21,54 +24,120 @@ SHOWN_VALUES = 12
 UNLIMITED_WIDTH = 100_000
 
 
-def as_json(session: Session, predictions: Sequence[Prediction]) -> str:
+class Report(Protocol):
+    """Takes predictions one by one, and shows them all at the end."""
+
+    def add(self, prediction: Prediction, picture: Path | None) -> None:
+        """Takes a prediction, and where it was drawn."""
+
+    def show(self) -> None:
+        """Prints what was taken to stdout."""
+
+
+class JsonReport:
     """One JSON object: ``{"model", "device", "device_reason", "predictions": [{"file", "row", …}]}``.
 
-    A classifier's prediction has ``label``, ``index``, ``probability`` and the list ``top``; any other has ``outputs``:
-    by name, ``{"dtype", "shape", "data"}`` with nested lists, where null stands for NaN and infinity.
+    A classifier's prediction has ``label``, ``index``, ``probability`` and the list ``top``; a detector's the list
+    ``objects`` of ``{"label", "index", "score", "box"}``; a segmenter's the list ``classes`` of ``{"label", "index",
+    "pixels", "share"}``; any other has ``outputs``: by name, ``{"dtype", "shape", "data"}`` with nested lists, where
+    null stands for NaN and infinity. Where an image was drawn, ``picture`` is the file.
     """
-    report = {
-        "model": click.format_filename(session.path),
-        "device": session.device,
-        "device_reason": session.device_reason,
-        "predictions": [_record(prediction) for prediction in predictions],
-    }
-    return orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
+
+    def __init__(self, session: Session) -> None:
+        self._report = {
+            "model": click.format_filename(session.path),
+            "device": session.device,
+            "device_reason": session.device_reason,
+        }
+        self._records: list[dict[str, Any]] = []
+
+    def add(self, prediction: Prediction, picture: Path | None) -> None:
+        drawn = {} if picture is None else {"picture": click.format_filename(picture)}
+        self._records.append(_record(prediction) | drawn)
+
+    def show(self) -> None:
+        report = {**self._report, "predictions": self._records}
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
 
 
 def _record(prediction: Prediction) -> dict[str, Any]:
     record: dict[str, Any] = {"file": click.format_filename(prediction.file), "row": prediction.row}
-    if prediction.top is None:
-        record["outputs"] = {
-            name: {"dtype": type_name(array.dtype), "shape": list(array.shape), "data": array.tolist()}
-            for name, array in prediction.outputs.items()
-        }
-    else:
+    if prediction.image is not None:
+        record["height"], record["width"] = prediction.image.shape[:2]
+    if prediction.top is not None:
         candidates = [
             {"label": candidate.label, "index": candidate.index, "probability": candidate.probability}
             for candidate in prediction.top
         ]
-        record |= candidates[0]
-        record["top"] = candidates
-    return record
+        return record | candidates[0] | {"top": candidates}
+    if prediction.found is not None:
+        return record | {
+            "objects": [
+                {"label": one.label, "index": one.index, "score": one.score, "box": list(one.box)}
+                for one in prediction.found
+            ]
+        }
+    if prediction.mask is not None:
+        return record | {
+            "classes": [
+                {"label": region.label, "index": region.index, "pixels": region.pixels, "share": region.share}
+                for region in prediction.mask.regions
+            ]
+        }
+    outputs = {
+        name: {"dtype": type_name(array.dtype), "shape": list(array.shape), "data": array.tolist()}
+        for name, array in prediction.outputs.items()
+    }
+    return record | {"outputs": outputs}
 
 
-def show_text(session: Session, predictions: Sequence[Prediction]) -> None:
-    """Prints a line about the model and its device, and a table with a row for every class or output told."""
-    console = Console(width=None if sys.stdout.isatty() else UNLIMITED_WIDTH, highlight=False)
-    about = f"{click.format_filename(session.path)} on {session.device} ({session.device_reason})"
-    console.print(Text(about, style="dim"))
-    classes = any(prediction.top is not None for prediction in predictions)
-    if classes:
-        table = Table("file", "label", Column("probability", justify="right"))
-    else:
-        table = Table("file", "output", "shape", "values")
-    for prediction in predictions:
+class CocoReport:
+    """A COCO results list, as `runtime.coco` says."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+        self._results: list[dict[str, Any]] = []
+
+    def add(self, prediction: Prediction, picture: Path | None) -> None:
+        self._results += results(prediction, self._ids)
+
+    def show(self) -> None:
+        click.echo(orjson.dumps(self._results).decode())
+
+
+class TextReport:
+    """A line about the model and its device, and a table with a row for every class, object or output told."""
+
+    def __init__(self, session: Session) -> None:
+        about = f"{click.format_filename(session.path)} on {session.device} ({session.device_reason})"
+        self._about = Text(about, style="dim")
+        task = session.metadata.task
+        if isinstance(task, Detection):
+            sides = (Column(side, justify="right") for side in ("left", "top", "right", "bottom"))
+            self._table = Table("file", "label", Column("score", justify="right"), *sides)
+        elif task is not None:
+            self._table = Table("file", "class", Column("pixels", justify="right"), Column("share", justify="right"))
+        elif classifier_output(session) is not None:
+            self._table = Table("file", "label", Column("probability", justify="right"))
+        else:
+            self._table = Table("file", "output", "shape", "values")
+        self._pictures: list[Path] = []
+
+    def add(self, prediction: Prediction, picture: Path | None) -> None:
         file = _place(prediction)
-        for cells in _class_cells(prediction) if classes else _output_cells(prediction):
-            table.add_row(*(Text(cell, overflow="fold") for cell in (file, *cells)))
+        for cells in _cells(prediction):
+            self._table.add_row(*(Text(cell, overflow="fold") for cell in (file, *cells)))
             file = ""
-    console.print(table)
+        if picture is not None:
+            self._pictures.append(picture)
+
+    def show(self) -> None:
+        console = Console(width=None if sys.stdout.isatty() else UNLIMITED_WIDTH, highlight=False)
+        console.print(self._about)
+        console.print(self._table)
+        if self._pictures:
+            count = f"{len(self._pictures)} picture{'s' if len(self._pictures) > 1 else ''}"
+            console.print(Text(f"{count} in {click.format_filename(self._pictures[0].parent)}"))
 
 
 def _place(prediction: Prediction) -> str:
@@ -77,12 +146,19 @@ def _place(prediction: Prediction) -> str:
     return file if prediction.rows == 1 else f"{file}[{prediction.row}]"
 
 
-def _class_cells(prediction: Prediction) -> list[tuple[str, ...]]:
-    return [(candidate.label, f"{candidate.probability:.2%}") for candidate in prediction.top or ()]
-
-
-def _output_cells(prediction: Prediction) -> list[tuple[str, ...]]:
+def _cells(prediction: Prediction) -> list[tuple[str, ...]]:
+    """The rows of one prediction, without the file."""
+    if prediction.top is not None:
+        return [(candidate.label, f"{candidate.probability:.2%}") for candidate in prediction.top]
+    if prediction.found is not None:
+        return [_object_cells(one) for one in prediction.found] or [("nothing found",)]
+    if prediction.mask is not None:
+        return [(region.label, f"{region.pixels:,}", f"{region.share:.2%}") for region in prediction.mask.regions]
     return [(name, describe(array), _values(array)) for name, array in prediction.outputs.items()]
+
+
+def _object_cells(found: Found) -> tuple[str, ...]:
+    return (found.label, f"{found.score:.3f}", *(f"{edge:.1f}" for edge in found.box))
 
 
 def _values(array: np.ndarray) -> str:

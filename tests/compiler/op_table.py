@@ -236,4 +236,48 @@ ROWS = [
     ),
     Row("{distances: 5, stride: 8}", {"x": "[N, 20, H, W]"}, after="{concat: [layer.raw, layer.boxes], axis: 2}"),
     Row("{distances: 1, stride: 4}", {"x": "[N, 4, H, 3]"}, after="{concat: [layer.raw, layer.boxes], axis: 2}"),
+    Row("{anchors: [4, [3, 5.5]], strides: [2, 4], ratios: [0.5, 1], from: [a, b]}", {"a": IMAGE, "b": "[N, 3, D, T]"}),
+    Row("{anchors: [[8, 16]], strides: [3], rounded: false}", {"x": "[N, 4, 5, 3]"}),
+    Row(
+        "{default_boxes: [0.2, 0.5, 0.9], ratios: [[2], [2, 3]], strides: [2, 4], from: [a, b, c]}",
+        {"a": IMAGE, "b": "[N, 3, D, T]", "c": "[N, 3, L, W]"},
+    ),
+    Row(
+        "{default_boxes: [0.5, 1.1], ratios: [[]], strides: [8], from: [a, b]}",
+        {"a": "[N, 2, 3, 2]", "b": "[N, 3, 24, 16]"},
+    ),
+    *on("[N, 12, H, W]", "{per_box: 4}", "{per_box: 1}"),
+    Row("{per_box: 3, from: [a, b]}", {"a": "[N, 6, H, W]", "b": "[N, 9, D, T]"}),
+    Row("{decode_boxes: [a, b]}", {"a": "[N, T, 4]", "b": "[N, T, 4]"}),
+    Row("{decode_boxes: [a, b], offset_weights: [10, 10, 5, 5], clip: 1.5}", {"a": "[N, T, 12]", "b": "[N, T, 4]"}),
+    Row("{clip_boxes: [before, b]}", {"a": "[N, T, 4]", "b": IMAGE}, before="{scale: 9, from: a}"),
+    Row("{clip_boxes: [before, b]}", {"a": "[N, T, 3, 4]", "b": "[N, 1, 5, 7]"}, before="{scale: 9, from: a}"),
+    *(
+        Row(
+            f"{{nms: 0.3, {rest}, from: [a, b]}}", {"a": boxes, "b": "[N, L, 4]"}, after="{scale: 2, from: layer.boxes}"
+        )
+        for boxes in ("[N, L, 4]", "[N, L, 4, 4]")
+        for rest in (
+            "score: 0.1, detections: 7",
+            "score: -0.5, detections: 30, candidates: 6, background: true",
+            "score: 0.2, detections: 60, agnostic: true, min_size: 0.5",
+            "score: -0.2, detections: 5, agnostic: true, candidates: 8, background: true, min_size: 0.2",
+            "score: 9, detections: 3",
+        )
+    ),
+    Row(
+        "{nms: 0.1, score: 0, detections: 4, candidates: 9, from: [a, b]}",
+        {"a": "[N, 11, 4]", "b": "[N, 11, 2]"},
+        after="{scale: 1, from: layer.scores}",
+    ),
+    Row("{proposals: 6, candidates: 8, iou: 0.2, from: [a, b]}", {"a": "[N, L, 1]", "b": "[N, L, 4]"}),
+    Row("{proposals: 20, candidates: 8, iou: 0.2, min_size: 0.4, from: [a, b]}", {"a": "[N, 9, 2]", "b": "[N, 9, 4]"}),
+    Row(
+        "{proposals: 12, candidates: 7, iou: 0.1, from: [a, b, c, d]}",
+        {"a": "[N, L, 1]", "b": "[N, T, 1]", "c": "[N, L, 4]", "d": "[N, T, 4]"},
+    ),
+    Row(
+        "{proposals: 9, candidates: 7, iou: 0.1, from: [a, b, c, d]}",
+        {"a": "[N, 9, 1]", "b": "[N, 5, 2]", "c": "[N, 9, 4]", "d": "[N, 5, 4]"},
+    ),
 ]

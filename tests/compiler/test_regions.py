@@ -277,3 +277,25 @@ def test_the_arithmetic_of_heads_is_told() -> None:
 )
 def test_what_does_not_fit_is_refused_with_the_numbers(inputs: str, layer: str, words: str) -> None:
     assert words in refusal_of(inputs, f"layer: {layer}")
+
+
+LEVELS = (
+    "c3: {conv: 30, kernel: 3, stride: 8, padding: 1}",
+    "c4: {conv: 30, kernel: 3, stride: 2, padding: 1}",
+    "c5: {conv: 30, kernel: 3, stride: 2, padding: 1}",
+)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "{yolo: 1, anchors: [[1, 2], [3, 4], [5, 6], [7, 8], [9, 9]], stride: 16, from: c5}",
+        "{roi_pool: 7, stride: 16, from: [c5, boxes]}",
+        "{roi_align: 7, strides: [16], from: [c5, boxes]}",
+    ],
+)
+def test_a_head_is_held_to_the_stride_of_its_level(layer: str) -> None:
+    inputs = "image: {shape: [N, 3, 128, 128]}, boxes: {shape: [N, 9, 4]}"
+    words = refusal_of(inputs, LEVELS[0].replace("}", ", from: image}"), *LEVELS[1:], f"layer: {layer}")
+    assert "`c5` has stride 32 and is read as a level of stride 16" in words
+    assert "read `c4`" in words

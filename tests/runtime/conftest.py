@@ -22,6 +22,21 @@ CLASSIFIER_METADATA = {
     "netspec.postprocess": json.dumps({"fc": "softmax"}),
 }
 
+PIXELS = {"image": {"pixels": True, "channels": 3}}
+DETECTION = {"kind": "detection", "boxes": "boxes", "scores": "scores", "labels": "labels", "counts": "counts"}
+COLOURS = ["red", "green", "blue"]
+DETECTOR_METADATA = {
+    "netspec.labels": json.dumps(COLOURS),
+    "netspec.preprocess": json.dumps(PIXELS),
+    "netspec.task": json.dumps(DETECTION),
+}
+MASKS = ["background", *COLOURS]
+SEGMENTER_METADATA = {
+    "netspec.labels": json.dumps(MASKS),
+    "netspec.preprocess": json.dumps(PIXELS),
+    "netspec.task": json.dumps({"kind": "segmentation", "mask": "mask"}),
+}
+
 Signature = tuple[str, int, Sequence[int | str | None] | None]
 SaveModel = Callable[..., Path]
 
@@ -133,3 +148,161 @@ def picker(save_model: SaveModel) -> Path:
         {"table": table},
         name="picker.onnx",
     )
+
+
+def edge(channels: str, axis: int, last: int, name: str) -> list[NodeProto]:
+    """The first or last place along an axis (1 height, 2 width) where a channel is bright: N × C float32.
+
+    `channels` is N × H × W × C, 1 where it is bright and 0 elsewhere.
+    """
+    other = 3 - axis
+    return [
+        helper.make_node("ReduceMax", [channels, f"axis{other}"], [f"{name}_line"], keepdims=0),
+        helper.make_node("ArgMax", [f"{name}_line"], [f"{name}_place"], axis=1, keepdims=0, select_last_index=last),
+        helper.make_node("Cast", [f"{name}_place"], [name if not last else f"{name}_at"], to=TensorProto.FLOAT),
+        *([helper.make_node("Add", [f"{name}_at", "one"], [name])] if last else []),
+    ]
+
+
+@pytest.fixture
+def save_detector(save_model: SaveModel) -> SaveModel:
+    """Saves a detector of bright red, green and blue: image [batch, height, width, 3] → boxes, scores, labels, counts.
+
+    A channel whose greatest value is over 127 is an object: its box holds all pixels over 127, its score is the
+    greatest value / 255. There is room for 3 objects; rows behind the last are zeros with label −1.
+    """
+
+    def save(
+        batch: int | str = "batch",
+        sides: Sequence[int | str] = ("height", "width"),
+        metadata: dict[str, str] = DETECTOR_METADATA,
+        **other: Any,
+    ) -> Path:
+        nodes = [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("Greater", ["pixels", "threshold"], ["is_bright"]),
+            helper.make_node("Cast", ["is_bright"], ["bright"], to=TensorProto.FLOAT),
+            *edge("bright", 2, 0, "left"),
+            *edge("bright", 1, 0, "top"),
+            *edge("bright", 2, 1, "right"),
+            *edge("bright", 1, 1, "bottom"),
+            *(helper.make_node("Unsqueeze", [side, "axis2"], [f"{side}_2"]) for side in SIDES),
+            helper.make_node("Concat", [f"{side}_2" for side in SIDES], ["every_box"], axis=2),
+            helper.make_node("ReduceMax", ["pixels", "axes12"], ["brightest"], keepdims=0),
+            helper.make_node("Div", ["brightest", "white"], ["every_score"]),
+            helper.make_node("TopK", ["every_score", "three"], ["sorted", "order"], axis=1),
+            helper.make_node("Greater", ["sorted", "half"], ["is_found"]),
+            helper.make_node("Cast", ["is_found"], ["found"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["is_found"], ["found_number"], to=TensorProto.INT64),
+            helper.make_node("ReduceSum", ["found_number", "axis1"], ["counts"], keepdims=0),
+            helper.make_node("Mul", ["sorted", "found"], ["scores"]),
+            helper.make_node("Where", ["is_found", "order", "nothing"], ["labels"]),
+            helper.make_node("Unsqueeze", ["order", "axis2"], ["order_2"]),
+            helper.make_node("Expand", ["order_2", "four_sides"], ["order_4"]),
+            helper.make_node("GatherElements", ["every_box", "order_4"], ["sorted_boxes"], axis=1),
+            helper.make_node("Unsqueeze", ["found", "axis2"], ["found_2"]),
+            helper.make_node("Mul", ["sorted_boxes", "found_2"], ["boxes"]),
+        ]
+        return save_model(
+            nodes,
+            [("image", TensorProto.UINT8, [batch, *sides, 3])],
+            [
+                ("boxes", TensorProto.FLOAT, [batch, 3, 4]),
+                ("scores", TensorProto.FLOAT, [batch, 3]),
+                ("labels", TensorProto.INT64, [batch, 3]),
+                ("counts", TensorProto.INT64, [batch]),
+            ],
+            {
+                "threshold": np.float32(127),
+                "white": np.float32(255),
+                "half": np.float32(0.5),
+                "one": np.float32(1),
+                "three": np.array([3]),
+                "axis1": np.array([1]),
+                "axis2": np.array([2]),
+                "axes12": np.array([1, 2]),
+                "nothing": np.array(-1),
+                "four_sides": np.array([1, 1, 4]),
+            },
+            metadata,
+            **other,
+        )
+
+    return save
+
+
+SIDES = ("left", "top", "right", "bottom")
+
+
+@pytest.fixture
+def detector(save_detector: SaveModel) -> Path:
+    """The detector for images of any size."""
+    return save_detector(name="detector.onnx")
+
+
+@pytest.fixture
+def save_segmenter(save_model: SaveModel) -> SaveModel:
+    """Saves a model that tells each pixel's colour: image [batch, height, width, 3] → mask, 0 where all is dark."""
+
+    def save(metadata: dict[str, str] = SEGMENTER_METADATA, element: int = TensorProto.INT64, **other: Any) -> Path:
+        nodes = [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMax", ["pixels", "axis3"], ["brightest"], keepdims=0),
+            helper.make_node("Greater", ["brightest", "threshold"], ["is_bright"]),
+            helper.make_node("ArgMax", ["pixels"], ["channel"], axis=3, keepdims=0),
+            helper.make_node("Add", ["channel", "one"], ["colour"]),
+            helper.make_node("Where", ["is_bright", "colour", "zero"], ["number"]),
+            helper.make_node("Cast", ["number"], ["mask"], to=element),
+        ]
+        sides = ["batch", "height", "width"]
+        weights = {
+            "axis3": np.array([3]),
+            "threshold": np.float32(127),
+            "one": np.array(1),
+            "zero": np.array(0),
+        }
+        inputs = [("image", TensorProto.UINT8, [*sides, 3])]
+        return save_model(nodes, inputs, [("mask", element, sides)], weights, metadata, **other)
+
+    return save
+
+
+@pytest.fixture
+def segmenter(save_segmenter: SaveModel) -> Path:
+    """The model that tells each pixel's colour, for images of any size."""
+    return save_segmenter(name="segmenter.onnx")
+
+
+@pytest.fixture
+def save_region_detector(save_model: SaveModel) -> SaveModel:
+    """Saves a model that finds something in every region that has a width; the regions are [batch, P, 4]."""
+
+    def save(room: int | str = "regions", **other: Any) -> Path:
+        nodes = [
+            helper.make_node("Identity", ["proposals"], ["boxes"]),
+            helper.make_node("Split", ["proposals"], list(SIDES), axis=2, num_outputs=4),
+            helper.make_node("Greater", ["right", "left"], ["is_wide_2"]),
+            helper.make_node("Squeeze", ["is_wide_2", "axis2"], ["is_wide"]),
+            helper.make_node("Cast", ["is_wide"], ["scores"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["is_wide"], ["wide_number"], to=TensorProto.INT64),
+            helper.make_node("Sub", ["wide_number", "one"], ["labels"]),
+            helper.make_node("ReduceSum", ["wide_number", "axis1"], ["counts"], keepdims=0),
+        ]
+        return save_model(
+            nodes,
+            [
+                ("image", TensorProto.UINT8, ["batch", "height", "width", 3]),
+                ("proposals", TensorProto.FLOAT, ["batch", room, 4]),
+            ],
+            [
+                ("boxes", TensorProto.FLOAT, ["batch", room, 4]),
+                ("scores", TensorProto.FLOAT, ["batch", room]),
+                ("labels", TensorProto.INT64, ["batch", room]),
+                ("counts", TensorProto.INT64, ["batch"]),
+            ],
+            {"one": np.array(1), "axis1": np.array([1]), "axis2": np.array([2])},
+            DETECTOR_METADATA,
+            **other,
+        )
+
+    return save

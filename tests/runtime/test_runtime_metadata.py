@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
 from runtime.errors import ModelError
-from runtime.metadata import ImagePreprocess, Metadata
+from runtime.metadata import ImagePixels, ImagePreprocess, Metadata
 from runtime.session import Session
-from tests.runtime.conftest import LABELS, PREPROCESS, SaveModel
+from runtime.task import Detection, Segmentation
+from tests.runtime.conftest import DETECTION, DETECTOR_METADATA, LABELS, PIXELS, PREPROCESS, SaveModel
 
 
 def test_all_keys_are_read(classifier: Path) -> None:
@@ -76,3 +78,63 @@ def test_broken_metadata_names_its_key(save_classifier: SaveModel, key: str, val
     assert key in caught.value.message
     assert complaint in caught.value.message
     assert "model.onnx" in caught.value.message
+
+
+def test_the_contract_of_pixels_and_boxes_is_read(detector: Path, segmenter: Path) -> None:
+    metadata = Session(detector, "cpu").metadata
+    assert metadata.preprocess == {"image": ImagePixels(3)}
+    assert metadata.task == Detection("boxes", "scores", "labels", "counts")
+    assert Session(segmenter, "cpu").metadata.task == Segmentation("mask")
+
+
+@pytest.mark.parametrize("element", [TensorProto.INT64, TensorProto.UINT8])
+def test_masks_of_both_types(save_segmenter: SaveModel, element: int) -> None:
+    assert Session(save_segmenter(element=element), "cpu").metadata.task == Segmentation("mask")
+
+
+def task_with(**changes: object) -> str:
+    return json.dumps(DETECTION | changes)
+
+
+def pixels_with(**changes: object) -> str:
+    return json.dumps({"image": PIXELS["image"] | changes})
+
+
+BROKEN_OF_DETECTORS = [
+    ("netspec.task", "detection", "is not JSON"),
+    ("netspec.task", "[]", "is not a JSON object"),
+    ("netspec.task", "{}", "has a kind other than detection or segmentation"),
+    ("netspec.task", task_with(kind="heatmap"), "has a kind other than detection or segmentation"),
+    ("netspec.task", task_with(kind=["detection"]), "has a kind other than"),
+    ("netspec.task", task_with(masks="masks"), "has the unknown field 'masks'; a newer netspec may have written it"),
+    ("netspec.task", task_with(boxes=None), "names no output as its boxes"),
+    ("netspec.task", task_with(boxes=["boxes"]), "names no output as its boxes"),
+    ("netspec.task", '{"kind": "detection", "boxes": "boxes"}', "names no output as its scores"),
+    ("netspec.task", task_with(counts="number"), "has 'number' as its counts, which is no output of the model"),
+    ("netspec.task", task_with(boxes="image"), "has 'image' as its boxes, which is no output of the model"),
+    ("netspec.task", task_with(boxes="scores"), "as its boxes, float32 [batch, objects, 4]; the output is float32"),
+    ("netspec.task", task_with(scores="labels"), "as its scores, float32 [batch, 3]; the output is int64 [batch, 3]"),
+    ("netspec.task", task_with(labels="counts"), "as its labels, int64 [batch, 3]; the output is int64 [batch]"),
+    ("netspec.task", '{"kind": "segmentation", "mask": "boxes"}', "int64 [batch, height, width] or uint8 [batch,"),
+    ("netspec.preprocess", pixels_with(pixels=False), "has pixels other than true"),
+    ("netspec.preprocess", pixels_with(pixels=1), "has pixels other than true"),
+    ("netspec.preprocess", pixels_with(channels=4), "has channels other than 1 or 3"),
+    ("netspec.preprocess", pixels_with(mean=[0.0]), "has the unknown field 'mean'"),
+    ("netspec.preprocess", pixels_with(channels=1), "gives pixels, uint8 [batch, height, width, 1], but the input is"),
+    ("netspec.preprocess", json.dumps({"image": {"channels": 3}}), "prepares float32, but the input is uint8"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "complaint"), BROKEN_OF_DETECTORS)
+def test_broken_metadata_of_detectors_names_its_key(
+    save_detector: SaveModel, key: str, value: str, complaint: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        Session(save_detector(metadata=DETECTOR_METADATA | {key: value}), "cpu")
+    assert key in caught.value.message
+    assert complaint in caught.value.message
+
+
+def test_pixels_are_for_inputs_of_bytes(save_classifier: SaveModel) -> None:
+    with pytest.raises(ModelError, match=r"gives pixels, uint8 \[batch, height, width, 3\], but the input is float32"):
+        Session(save_classifier(metadata={"netspec.preprocess": json.dumps(PIXELS)}), "cpu")

@@ -387,3 +387,41 @@ def test_a_client_that_goes_away_gets_no_answer(client: Client) -> None:
     scope = {"type": "http", "method": "POST", "path": "/v2/models/digits/infer", "headers": []}
     asyncio.run(client.app(scope, receive, send))
     assert sent == []
+
+
+def bytes_of(pixels: np.ndarray) -> dict[str, Any]:
+    return {"name": "image", "shape": list(pixels.shape), "datatype": "UINT8", "data": pixels.ravel().tolist()}
+
+
+def test_a_detector_takes_bytes_and_gives_boxes(connect: Connect, detector: Path) -> None:
+    client = connect(detector)
+    told = client.get("/v2/models/m").json()
+    assert told["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
+    assert told["outputs"] == [
+        {"name": "boxes", "datatype": "FP32", "shape": [-1, 3, 4]},
+        {"name": "scores", "datatype": "FP32", "shape": [-1, 3]},
+        {"name": "labels", "datatype": "INT64", "shape": [-1, 3]},
+        {"name": "counts", "datatype": "INT64", "shape": [-1]},
+    ]
+    pixels = np.zeros((2, 20, 30, 3), np.uint8)
+    pixels[1, 4:9, 2:17, 1] = 255
+    reply = {output["name"]: output for output in infer(client, bytes_of(pixels)).json()["outputs"]}
+    assert (reply["counts"]["datatype"], reply["counts"]["data"]) == ("INT64", [0, 1])
+    assert reply["labels"]["data"] == [-1, -1, -1, 1, -1, -1]
+    assert reply["boxes"]["shape"] == [2, 3, 4]
+    assert reply["boxes"]["data"] == [0.0] * 12 + [2.0, 4.0, 17.0, 9.0] + [0.0] * 8
+    only = infer(client, bytes_of(pixels[:, :7, :3]), outputs=[{"name": "counts"}]).json()["outputs"]
+    assert [output["data"] for output in only] == [[0, 1]]
+
+
+@pytest.mark.parametrize("value", [256, -1, 0.5])
+def test_a_detector_takes_nothing_but_bytes(connect: Connect, detector: Path, value: float) -> None:
+    request = bytes_of(np.zeros((1, 1, 1, 3), np.uint8)) | {"data": [0, 0, value]}
+    assert "'image'" in error_of(infer(connect(detector), request), 400)
+
+
+def test_a_mask_is_served_in_the_size_of_the_image(connect: Connect, segmenter: Path) -> None:
+    pixels = np.zeros((1, 2, 3, 3), np.uint8)
+    pixels[0, 1, 2, 2] = 200
+    (mask,) = infer(connect(segmenter), bytes_of(pixels)).json()["outputs"]
+    assert mask == {"name": "mask", "datatype": "INT64", "shape": [1, 2, 3], "data": [0, 0, 0, 0, 0, 3]}

@@ -1,4 +1,4 @@
-"""Classifiers of the zoo and what `netspec convolutionalise` makes of them: the same scores, and the same on every window.
+"""Classifiers of the zoo beside what `netspec convolutionalise` makes of them: the same scores, also on every window.
 
 For each network the greatest difference of the scores at its own size; for AlexNet and VGG-16 also that of a heat map
 of a larger image from what the dense layers give for each window of the last map. Both over the greatest score.

@@ -44,10 +44,9 @@ class Segmented(Evaluation):
     def report(self, folder: Path) -> list[str]:
         """The intersection over union of each class, and a few images."""
         lines = ["| class | pixels | intersection over union |", "|---|--:|--:|"]
-        found = zip(self.labels, self.counts.sum(1).tolist(), iou(self.counts).tolist(), strict=True)
-        lines += [
-            f"| {name} | {pixels:,} | {'–' if share != share else f'{share:.2%}'} |" for name, pixels, share in found
-        ]
+        shares = iou(self.counts).tolist()
+        for name, pixels, share in zip(self.labels, self.counts.sum(1).tolist(), shares, strict=True):
+            lines.append(f"| {name} | {pixels:,} | {'–' if math.isnan(share) else f'{share:.2%}'} |")
         picture = self.picture()
         if picture is not None:
             with whole_file(folder / PICTURE) as temporary:

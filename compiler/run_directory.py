@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,14 +80,14 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def check_run(path: Path) -> tuple[Checked, dict[str, Any]]:
-    """The spec of a run, checked with the run's settings, and the run's facts.
+def check_run(path: Path, changes: Sequence[str] = ()) -> tuple[Checked, dict[str, Any]]:
+    """The spec of a run, checked with the run's settings and then these, and the run's facts.
 
     Raises:
         CompilerError: the folder holds no run, or a damaged one.
     """
     facts = read_facts(path)
-    return check(path / "spec.yaml", [str(setting) for setting in facts["settings"]]), facts
+    return check(path / "spec.yaml", [*map(str, facts["settings"]), *changes]), facts
 
 
 def save_checkpoint(path: Path, run: Run) -> None:
@@ -166,5 +167,10 @@ def save_picture(path: Path, run: Run) -> None:
     metrics = run.state.history[-1]
     picture = run.evaluation.picture() if metrics.test and run.evaluation else None
     if picture is not None:
-        with whole_file(path / PICTURES / f"epoch_{metrics.epoch + 1:03}.png") as temporary:
+        with whole_file(path / picture_name(metrics.epoch)) as temporary:
             picture.save(temporary, format="PNG")
+
+
+def picture_name(epoch: int) -> str:
+    """Where a run's folder has the picture of an epoch, which is counted from 0."""
+    return f"{PICTURES}/epoch_{epoch + 1:03}.png"

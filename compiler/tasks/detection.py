@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,9 +20,11 @@ from compiler.errors import CompilerError
 from compiler.evaluation.detection import Found, Precision, average_precision
 from compiler.gallery import draw_detections
 from compiler.module import build
-from compiler.tasks.base import SHOWN, Evaluation, Outcome, Task
+from compiler.tasks.base import SHOWN, Evaluation, Outcome, Table, Task, known, percent
 from netspec.deployed import deployed, served_task
 from netspec.network import Network
+
+UNMOVED = Place((1.0, 1.0), (0.0, 0.0))
 
 
 @dataclass(slots=True)
@@ -40,33 +41,41 @@ class Detected(Evaluation):
     shown: list[tuple[Array, Found]]
     labels: tuple[str, ...]
 
+    def table(self) -> Table:
+        p = self.precision
+        rows = [
+            (label, f"{count:,}", percent(whole), percent(half))
+            for label, count, whole, half in zip(self.labels, p.objects, p.of_class, p.of_class50, strict=True)
+        ]
+        return Table(("class", "objects", "AP", "AP50"), rows)
+
+    def facts(self) -> dict[str, Any]:
+        p = self.precision
+        names = ("map", "map50", "map75", "small", "medium", "large", "recall")
+        classes = [
+            {"label": label, "objects": count, "ap": known(whole), "ap50": known(half)}
+            for label, count, whole, half in zip(self.labels, p.objects, p.of_class, p.of_class50, strict=True)
+        ]
+        measured = {name: known(getattr(p, name)) for name in names}
+        return Evaluation.facts(self) | measured | {"images": len(self.found), "classes": classes}
+
     def report(self, folder: Path) -> list[str]:
         """Average precision in all, by the objects' size, and by class."""
         p = self.precision
-        lines = [
+        shares = (p.map, p.map50, p.map75, p.small, p.medium, p.large, p.recall)
+        return [
             "| mAP | mAP50 | mAP75 | small | medium | large | recall |",
             "|--:|--:|--:|--:|--:|--:|--:|",
-            f"| {' | '.join(map(percent, (p.map, p.map50, p.map75, p.small, p.medium, p.large, p.recall)))} |",
+            f"| {' | '.join(map(percent, shares))} |",
             "",
             "Average precision of the last weights as COCO defines it: over the IoU thresholds 0.50 to 0.95, at 0.50 "
             "and 0.75, and for objects below 32² pixels, below 96², and above; recall from 100 detections an image.",
             "",
-            "| class | objects | AP | AP50 |",
-            "|---|--:|--:|--:|",
+            *self.table().markdown(),
         ]
-        lines += [
-            f"| {label} | {count:,} | {percent(whole)} | {percent(half)} |"
-            for label, count, whole, half in zip(self.labels, p.objects, p.of_class, p.of_class50, strict=True)
-        ]
-        return lines
 
     def picture(self) -> Image.Image | None:
         return draw_detections(self.shown, self.labels)
-
-
-def percent(value: float) -> str:
-    """A fraction for a table."""
-    return "–" if math.isnan(value) else f"{value:.1%}"
 
 
 class Detection(Task):
@@ -105,30 +114,40 @@ class Detection(Task):
             served = build(self.form, weights=module.state_dict()).eval()
             self.served = served.to(next(module.parameters()).device)
         sums: dict[str, float] = {}
+
+        def seen(served: nn.Module) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+            for batch in batches:
+                for name, value in self._losses(module, batch).items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
+                yield batch, dict(zip(self.form.outputs, served(*batch.inputs), strict=True))
+
+        detected = self.judged(seen(self.served))
+        parts = {name: value / len(detected.found) for name, value in sums.items()}
+        detected.values |= {"loss": sum(parts.values()), **(parts if len(parts) > 1 else {})}
+        return detected
+
+    def judged(self, batches: Iterable[tuple[Batch, Mapping[str, Tensor]]], placed: bool = False) -> Detected:
+        """The average precision of what is found in images.
+
+        Args:
+            batches: each with the outputs of the served form by name.
+            placed: whether the boxes are in pixels of the image, and not in those of the network's input.
+        """
         found: list[Found] = []
         shown: list[tuple[Array, Found]] = []
-        for batch in batches:
-            for name, value in self._losses(module, batch).items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
-            images = self._found(self.served, batch)
-            shown += [(sample.image, image) for sample, image in zip(batch.samples, images, strict=True)]
-            del shown[SHOWN:]
-            found += images
-        parts = {name: value / len(found) for name, value in sums.items()}
+        for batch, outputs in batches:
+            parts = (outputs[self.results[part]] for part in ("boxes", "scores", "labels", "counts"))
+            boxes, scores, labels, counts = (part.cpu() for part in parts)
+            places = [UNMOVED] * len(batch) if placed else batch.places
+            for index, (sample, place) in enumerate(zip(batch.samples, places, strict=True)):
+                kept = slice(0, int(counts[index]))
+                of_image = (part[index, kept].numpy() for part in (boxes, scores, labels))
+                found.append(_in_image(sample, place, *of_image))
+                if len(shown) < SHOWN:
+                    shown.append((sample.image, found[-1]))
         precision = average_precision(found, self.labels)
-        values = {"loss": sum(parts.values()), **(parts if len(parts) > 1 else {})}
-        values |= {"map": precision.map, "map50": precision.map50}
+        values = {"map": precision.map, "map50": precision.map50}
         return Detected(values, precision, found, shown, self.labels)
-
-    def _found(self, served: nn.Module, batch: Batch) -> list[Found]:
-        """What the served form finds in each image of a batch, in that image's pixels."""
-        given = dict(zip(self.form.outputs, served(*batch.inputs), strict=True))
-        boxes, scores, labels, counts = (given[self.results[part]] for part in ("boxes", "scores", "labels", "counts"))
-        rows = zip(batch.samples, batch.places, boxes.cpu(), scores.cpu(), labels.cpu(), counts.tolist(), strict=True)
-        return [
-            _in_image(sample, place, b[:count].numpy(), s[:count].numpy(), c[:count].numpy())
-            for sample, place, b, s, c, count in rows
-        ]
 
 
 def _in_image(sample: Sample, place: Place, boxes: Array, scores: Array, labels: Array) -> Found:

@@ -238,11 +238,17 @@ def _yaml_node(node: Node) -> yaml.Node:
         # The tag that the dumper expects of this text, so that it writes none: our reader goes by the text alone.
         return yaml.ScalarNode(_RESOLVER.resolve(yaml.ScalarNode, node.text, (True, False)), node.text)
     if isinstance(node, Sequence):
-        return yaml.SequenceNode("tag:yaml.org,2002:seq", [_yaml_node(item) for item in node.items], flow_style=True)
+        items = [_yaml_node(item) for item in node.items]
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", items, flow_style=_is_plain(node))
     pairs = [(_yaml_node(entry.key), _yaml_node(entry.value)) for entry in node.entries.values()]
     return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=_is_small(node))
 
 
 def _is_small(node: Mapping) -> bool:
     """Whether a mapping reads well on one line: a layer with its arguments."""
-    return all(isinstance(entry.value, Scalar | Sequence) for entry in node.entries.values()) and len(node.entries) < 8
+    return all(_is_plain(entry.value) for entry in node.entries.values()) and len(node.entries) < 8
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a value is one word or number, or a list of such."""
+    return isinstance(node, Scalar) or (isinstance(node, Sequence) and all(map(_is_plain, node.items)))

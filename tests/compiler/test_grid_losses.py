@@ -23,13 +23,13 @@ V1 = """
 netspec: 1
 inputs: {{image: {{shape: [N, 3, 100, 100]}}, numbers: {{shape: [N, 48]}}}}
 net: {{found: {{yolo_grid: 2, grid: 2, boxes: 2, from: [numbers, image]}}}}
-train: {{data: digits, loss: {loss}}}
+train: {{data: scenes, loss: {loss}}}
 """
 V2 = """
 netspec: 1
 inputs: {{image: {{shape: [N, 3, 64, 64]}}, map: {{shape: [N, 14, 2, 2]}}}}
 net: {{found: {{yolo: 2, anchors: [[10, 20], [40, 20]], stride: 32, scores: softmax, from: map}}}}
-train: {{data: digits, loss: {loss}}}
+train: {{data: scenes, loss: {loss}}}
 """
 V3 = """
 netspec: 1
@@ -38,7 +38,7 @@ net:
   fine: {{yolo: 2, anchors: [[10, 10]], stride: 16, from: a}}
   coarse: {{yolo: 2, anchors: [[30, 30], [60, 60]], stride: 32, from: b}}
 outputs: [fine, coarse]
-train: {{data: digits, loss: {loss}}}
+train: {{data: scenes, loss: {loss}}}
 """
 FREE = """
 netspec: 1
@@ -47,7 +47,7 @@ net:
   scores: {{identity: , from: s}}
   found: {{distances: {bins}, stride: 16, from: map}}
 outputs: [scores, found]
-train: {{data: digits, loss: {loss}}}
+train: {{data: scenes, loss: {loss}}}
 """
 IMAGE = torch.zeros(1, 3, 64, 64)
 NOTHING = Target.of(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -385,7 +385,7 @@ net:
   act4: silu
 {heads}
 outputs: {outputs}
-train: {{data: digits, loss: {loss}}}
+train: {{data: scenes, loss: {loss}}}
 """
 HEADS = {
     "yolov1": "  flatten: flatten\n  fc: {linear: 4 * 4 * 12}\n  found: {yolo_grid: 2, grid: 4, from: [fc, image]}",

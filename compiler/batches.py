@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -86,8 +86,13 @@ class Split(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A training split and a held-out one; `labels` names the classes, and is empty where there are none."""
+    """A training split and a held-out one; `labels` names the classes, and is empty where there are none.
+
+    Attributes:
+        skipped: why samples were left out, by their names; it grows where more of them are met.
+    """
 
     train: Split
     test: Split
     labels: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)

@@ -15,15 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from compiler.batches import Batch, Data
+from compiler.datasets.batching import picture_data
+from compiler.datasets.digits import digit_images, digit_split
+from compiler.datasets.folders import SPLIT_SEED, located
 from compiler.errors import CompilerError
 from compiler.onnx_graph import image_preprocessing
 from compiler.targets import check_labels, class_count, classifies, fit
 from netspec.choices import Choice, Digits, Folder, Npz
+from netspec.data_choices import Pictures
 from netspec.network import Network
 from netspec.recipe_checks import is_image
 
@@ -32,7 +35,6 @@ ARRAYS = ("x", "y", "x_test", "y_test")
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 # Decoded images are kept up to this many bytes; beyond it they are decoded anew in every epoch.
 CACHE_BYTES = 2 * 1024**3
-SPLIT_SEED = 0  # the split belongs to the data, not to a run: runs with other seeds are measured on the same samples
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -73,34 +75,16 @@ def load_data(network: Network, choice: Choice, base: Path) -> Data:
     Raises:
         CompilerError: it isn't there, is damaged, holds NaN, or does not fit the network.
     """
+    if isinstance(choice, Pictures):
+        return picture_data(network, choice, base)
     if len(network.inputs) != 1:
         raise CompilerError(f"training takes networks with one input, `{network.name}` has {len(network.inputs)}")
     if isinstance(choice, Digits):
         return _digits(network, choice)
     if isinstance(choice, Folder):
-        return _folder(network, choice, _located(base, choice.path))
+        return _folder(network, choice, located(base, choice.path))
     assert isinstance(choice, Npz)
-    return _npz(network, choice, _located(base, choice.path))
-
-
-def _located(base: Path, path: str) -> Path:
-    try:
-        return base / Path(path).expanduser()
-    except RuntimeError:  # `~name/…`
-        raise CompilerError(f"`{path}` is in the folder of a user who is not known here") from None
-
-
-def digit_images() -> tuple[Array, Array]:
-    """The digits as 8-bit images, 1,797 × 8 × 8 with ink white, and their classes."""
-    digits = load_digits()
-    return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64)
-
-
-def digit_split(share: float) -> tuple[Array, Array]:
-    """Indices of the training and held-out digits; every class has its share in both."""
-    _, classes = digit_images()
-    train, test = train_test_split(np.arange(len(classes)), test_size=share, random_state=SPLIT_SEED, stratify=classes)
-    return np.sort(train), np.sort(test)
+    return _npz(network, choice, located(base, choice.path))
 
 
 # -- images

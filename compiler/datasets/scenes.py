@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from compiler.data import digit_images, digit_split
 from compiler.datasets.canvas import canvas, stroke
+from compiler.datasets.digits import digit_images, digit_split
 from compiler.datasets.images import Cache
 from compiler.datasets.sample import Array, Dataset, Faults, Parts, Sample
 from netspec.data_choices import Scenes

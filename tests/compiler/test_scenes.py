@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from compiler.data import digit_images, digit_split
+from compiler.datasets.digits import digit_images, digit_split
 from compiler.datasets.loading import load_pictures
 from compiler.datasets.sample import Sample
 from compiler.datasets.scenes import digit_scenes

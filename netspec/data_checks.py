@@ -31,11 +31,14 @@ def check_data(train: Train, entry: Entry) -> Iterator[Diagnostic]:
         yield Diagnostic("recipe-mismatch", message, _place(entry, "loss"), help="write `loss: cross_entropy`")
     elif boxes and not masks and not isinstance(loss, DetectionLoss):
         message = f"`{data.kind}` has boxes, and `{loss.kind}` does not compare these"
-        help = "write the loss of a detector" + (", or `masks: true`" if data.kind == "coco" else "")
+        help = "write the loss of a detector" + (", or `outlines: true`" if data.kind == "coco" else "")
         yield Diagnostic("recipe-mismatch", message, _place(entry, "loss"), help=help)
     if isinstance(data, Scenes):
-        yield from _rising(data.digits, "digits", span)
+        yield from _rising(data.shown, "shown", span)
         yield from _rising(data.scale, "scale", span)
+    if train.augment is not None and not data.images:
+        message = f"`augment` is for images, and `{data.kind}` holds arrays"
+        yield Diagnostic("recipe-mismatch", message, _place(entry, "augment"), help="remove it")
     if train.augment is not None:
         yield from _rising(train.augment.scale, "scale", _place(entry, "augment"))
 

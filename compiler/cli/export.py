@@ -17,7 +17,7 @@ from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
 from compiler.run_directory import check_run, is_run
 from compiler.verify import TOLERANCE, Comparison, agrees, compare
-from compiler.weights import fitting_weights
+from compiler.weights import MAX_LISTED, fitting_weights, not_finite
 from netspec.cli.common import load_or_exit, set_option, show_diagnostics
 from netspec.network import Network
 
@@ -57,6 +57,12 @@ def command(
         )
     network, labels, output, weights = _find(source, settings, output, weights)
     module = build(network, seed, fitting_weights(network, weights) if weights is not None else None).eval()
+    if verify and (wrong := not_finite(module.state_dict())):
+        more = f" and {len(wrong) - MAX_LISTED} more" if len(wrong) > MAX_LISTED else ""
+        raise CompilerError(
+            f"the weights hold NaN or infinity ({'; '.join(wrong[:MAX_LISTED])}{more})",
+            "nothing is written: the training has diverged, or the file is damaged",
+        )
     side = export(network, module, output, labels, served=not as_trained)
     results = compare(network, module, output, served=not as_trained) if verify else []
     facts = {

@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from compiler.batches import Batch, Data
 from compiler.errors import CompilerError
 from compiler.onnx_graph import image_preprocessing
 from compiler.targets import check_labels, class_count, classifies, fit
@@ -41,8 +42,8 @@ _FILTERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """Samples that can be read in batches.
+class ArraySplit:
+    """Samples whose targets stand ready; a `compiler.batches.Split`.
 
     Attributes:
         targets: class indices (int64), or values of any shape (float32), one for each sample.
@@ -57,14 +58,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """A training split and a held-out one; `labels` names the classes, and is empty where there are none."""
-
-    train: Split
-    test: Split
-    labels: tuple[str, ...]
+    def batch(self, indices: Tensor, epoch: int | None = None) -> Batch:
+        """The samples at these indices; nothing is drawn."""
+        names = tuple(self.names[index] for index in indices.tolist())
+        return Batch((self.read(indices),), self.targets[indices], names)
 
 
 def load_data(network: Network, choice: Choice, base: Path) -> Data:
@@ -154,10 +151,10 @@ def _digits(network: Network, choice: Digits) -> Data:
     pixels = torch.from_numpy(np.stack([reader.resized(Image.fromarray(image)) for image in images]))
     targets = torch.from_numpy(classes)
 
-    def split(indices: Array) -> Split:
+    def split(indices: Array) -> ArraySplit:
         own = pixels[torch.from_numpy(indices)]
         names = [str(index) for index in indices]
-        return Split(targets[torch.from_numpy(indices)], names, lambda chosen: reader.normalised(own[chosen]))
+        return ArraySplit(targets[torch.from_numpy(indices)], names, lambda chosen: reader.normalised(own[chosen]))
 
     train, test = digit_split(choice.test)
     return Data(split(train), split(test), labels)
@@ -217,7 +214,7 @@ def _class_files(path: Path) -> tuple[list[str], list[Path], Array]:
     return labels, files, np.array(classes, dtype=np.int64)
 
 
-def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> Split:
+def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> ArraySplit:
     channels, (height, width) = reader.steps["channels"], reader.steps["size"]
     keep = len(files) * channels * height * width <= CACHE_BYTES
     cache: dict[int, Array] = {}
@@ -241,7 +238,7 @@ def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> Spl
     def read(chosen: Tensor) -> Tensor:
         return reader.normalised(torch.from_numpy(np.stack(list(pool.map(decode, chosen.tolist())))))
 
-    return Split(torch.from_numpy(classes), [str(file) for file in files], read)
+    return ArraySplit(torch.from_numpy(classes), [str(file) for file in files], read)
 
 
 # -- arrays
@@ -323,6 +320,6 @@ def _check_samples(network: Network, arrays: dict[str, Array], x_name: str, y_na
             )
 
 
-def _array_split(x: Array, y: Array) -> Split:
+def _array_split(x: Array, y: Array) -> ArraySplit:
     inputs = torch.from_numpy(x)
-    return Split(torch.from_numpy(y), [str(index) for index in range(len(y))], lambda chosen: inputs[chosen])
+    return ArraySplit(torch.from_numpy(y), [str(index) for index in range(len(y))], lambda chosen: inputs[chosen])

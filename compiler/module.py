@@ -17,11 +17,33 @@ from torch.overrides import TorchFunctionMode
 
 from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
+from compiler.lowering.table import OwnParameter, same_for_all
 from compiler.plan import Plan, plans_of
-from netspec.network import Network
+from netspec.network import Network, key_of
 from netspec.ops.base import Part
 
 Step = tuple[str, tuple[int, ...], tuple[int, ...]]
+
+
+class OwnTensor:
+    """A trained tensor of a container itself, called like a module: it gives the tensor for every sample."""
+
+    def __init__(self, module: OwnParameter) -> None:
+        self.owner: nn.Module = module
+        self.name = "weight"
+
+    def move_to(self, owner: nn.Module, name: str) -> None:
+        """Makes it a parameter of a container under the layer's name, past the checks as other children are."""
+        owner._parameters[name] = self.owner._parameters[self.name]
+        self.owner, self.name = owner, name
+
+    def __call__(self, x: Tensor) -> Tensor:
+        tensor = self.owner._parameters[self.name]
+        assert tensor is not None
+        return same_for_all(tensor, x)
+
+
+Callee = nn.Module | OwnTensor
 
 
 class Container(nn.Module):
@@ -33,22 +55,27 @@ class Container(nn.Module):
 
     def __init__(
         self,
-        children: dict[str, nn.Module],
+        children: dict[str, Callee],
         steps: list[Step],
         slots: int,
         outputs: tuple[int, ...],
-        borrowed: dict[str, nn.Module],
+        borrowed: dict[str, Callee],
     ) -> None:
         super().__init__()
+        self.tensors = {name: child for name, child in children.items() if isinstance(child, OwnTensor)}
         # Past `add_module`, which would refuse names such as `type` that a layer may well have.
-        self._modules.update(children)
+        self._modules.update({name: child for name, child in children.items() if not isinstance(child, OwnTensor)})
+        for name, tensor in self.tensors.items():
+            tensor.move_to(self, name)
         self.borrowed = borrowed  # modules of other containers that it calls as well, by path
         self.steps = steps
         self.slots = slots
         self.outputs = outputs
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        modules: dict[str, Any] = self._modules | self.borrowed if self.borrowed else self._modules
+        modules: dict[str, Any] = self._modules
+        if self.borrowed or self.tensors:
+            modules = {**modules, **self.tensors, **self.borrowed}
         values: list[Any] = [*inputs, *(None for _ in range(self.slots - len(inputs)))]
         for name, reads, writes in self.steps:
             if len(reads) == 1:  # nearly all of them, and worth the branch
@@ -77,7 +104,7 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     Raises:
         CompilerError: a layer has no PyTorch lowering.
     """
-    modules: dict[str, nn.Module] = {}
+    modules: dict[str, Callee] = {}
     readers = Counter(value for _, layer in network.layers() for value in layer["inputs"])
     readers.update(network.outputs.values())
     with torch.random.fork_rng(devices=[]), nullcontext() if weights is None else _Undrawn():
@@ -112,7 +139,7 @@ def submodule(module: nn.Module, path: str) -> nn.Module:
     return found
 
 
-def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapping[str, Tensor] | None) -> nn.Module:
+def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapping[str, Tensor] | None) -> Callee:
     layer = network.layer(path)
     op = layer["op"]
     assert op is not None
@@ -131,12 +158,12 @@ def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapp
         maker = network.layer(first)["op"]
         if readers[first] == 1 and maker is not None and lowering_of(maker).overwritable:
             cast(Any, module).inplace = True
-    return module
+    return OwnTensor(module) if isinstance(module, OwnParameter) else module
 
 
 def _filled(make: Callable[[], nn.Module], path: str, names: Iterable[str], weights: Mapping[str, Tensor]) -> nn.Module:
     """A layer's module that takes its tensors from a state-dict, without drawing others first."""
-    own = {name: weights[f"{path}.{name}"] for name in names}
+    own = {name or "weight": weights[key_of(path, name)] for name in names}
     module = make()
     for name, tensor in own.items():  # what `load_state_dict(assign=True)` does, in a fraction of its time
         inner, _, last = name.rpartition(".")
@@ -149,7 +176,7 @@ def _filled(make: Callable[[], nn.Module], path: str, names: Iterable[str], weig
     return module
 
 
-def _container(plans: dict[str, Plan], path: str, modules: dict[str, nn.Module]) -> Container:
+def _container(plans: dict[str, Plan], path: str, modules: dict[str, Callee]) -> Container:
     """The module of a container, after those that it calls; all are added to `modules`."""
     plan = plans[path]
     for called in (*plan.children.values(), *(step.module for step in plan.steps)):

@@ -15,7 +15,7 @@ from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
 from netspec import __version__
 from netspec.deployed import is_pixels, served_task
-from netspec.network import Network
+from netspec.network import Network, key_of
 from netspec.ops.base import Part
 from netspec.recipe_checks import is_image
 from netspec.tensor import TensorType
@@ -83,9 +83,10 @@ class NodeWriter:
         self.types = types
 
     def weight(self, name: str) -> str:
-        key = f"{self.module}.{name}"
-        self.graph.initializers[key] = self.graph.weights[key]
-        return key
+        key = key_of(self.module, name)
+        initializer = key if name else f"{key}/tensor"  # the key itself is what the layer's result is called
+        self.graph.initializers[initializer] = self.graph.weights[key]
+        return initializer
 
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         key = f"{self.path}/{name}"
@@ -98,8 +99,28 @@ class NodeWriter:
         self.graph.initializers[key] = np.array(value, dtype=np.float32)
         return key
 
+    def whole(self, name: str, value: int) -> str:
+        key = f"{self.path}/{name}"
+        self.graph.initializers[key] = np.array(value, dtype=np.int64)
+        return key
+
+    def array(self, name: str, values: Array) -> str:
+        key = f"{self.path}/{name}"
+        self.graph.initializers[key] = values
+        return key
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         name = f"{self.path}/{part}" if part else self.graph.value(self.path)
+        self._add(op_type, name, inputs, [name], attributes)
+        return name
+
+    def emit_several(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> list[str]:
+        names = [f"{self.path}/{part}" for part in parts]
+        self._add(op_type, names[0], inputs, names, attributes)
+        return names
+
+    def emit_part(self, op_type: str, inputs: Sequence[str], part: str, **attributes: Any) -> str:
+        name = f"{self.path}.{part}"
         self._add(op_type, name, inputs, [name], attributes)
         return name
 
@@ -124,7 +145,7 @@ def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.Mod
     """The model without its initializers, and these apart.
 
     Nodes and values are called after the layers' paths, initializers after the state-dict's keys, free dimensions after
-    the spec's names.
+    the spec's names. The tensor of a `parameter`, whose key is the layer's path, has `/tensor` behind it.
 
     Raises:
         CompilerError: an op has no ONNX lowering.

@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from compiler.files import whole_file
-from compiler.training import Metrics
+from compiler.metrics import Metrics
 
 mpl.use("Agg")  # files only: no window is opened
 DPI = 120
 MAX_NUMBERED = 20  # classes up to which a confusion matrix has its counts written in
 
 
-def draw_curves(history: list[Metrics], path: Path) -> None:
-    """Loss and accuracy by epoch, for the training samples and the held-out ones.
+def draw_curves(history: list[Metrics], titles: Mapping[str, str], path: Path) -> None:
+    """What was followed by epoch, for the training samples and the held-out ones.
+
+    The loss has a plot of its own, its parts another, and what is a fraction a third.
+
+    Args:
+        titles: the values that are fractions, as people write them.
 
     Raises:
         CompilerError: the file can't be written.
     """
-    epochs = [metrics.epoch + 1 for metrics in history]
-    classifies = history[-1].test_accuracy is not None
-    figure = Figure(figsize=(9.0 if classifies else 5.0, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2 if classifies else 1, squeeze=False)[0]
-    axes[0].plot(epochs, [m.train_loss for m in history], "o-", markersize=3, label="training")
-    axes[0].plot(epochs, [m.test_loss for m in history], "o-", markersize=3, label="held out")
-    axes[0].set(xlabel="epoch", ylabel="loss", yscale="log")
-    if classifies:
-        axes[1].plot(epochs, [100 * (m.train_accuracy or 0) for m in history], "o-", markersize=3, label="training")
-        axes[1].plot(epochs, [100 * (m.test_accuracy or 0) for m in history], "o-", markersize=3, label="held out")
-        axes[1].set(xlabel="epoch", ylabel="accuracy in %")
-    for plot in axes:
-        plot.grid(alpha=0.3)
-        plot.xaxis.get_major_locator().set_params(integer=True)
-        plot.legend(frameon=False)
+    names = dict.fromkeys(name for metrics in history for name in (*metrics.train, *metrics.test))
+    plots = {
+        "loss": ["loss"],
+        "parts of the loss": [name for name in names if name != "loss" and name not in titles],
+        "in %": [name for name in names if name in titles],
+    }
+    plots = {title: drawn for title, drawn in plots.items() if drawn}
+    figure = Figure(figsize=(0.5 + 4.4 * len(plots), 3.6), layout="constrained")
+    for axes, (title, drawn) in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots.items(), strict=True):
+        for name in drawn:
+            _draw_value(axes, history, name, titles.get(name, name), 100 if name in titles else 1)
+        axes.set(xlabel="epoch", ylabel=title, yscale="linear" if title == "in %" else "log")
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
+
+
+def _draw_value(axes: Axes, history: list[Metrics], name: str, title: str, scale: float) -> None:
+    """One value, a line for the training samples and one of the same colour for the held-out ones."""
+    colour = None
+    for part, style in (("train", "o-"), ("test", "s--")):
+        known = [(m.epoch + 1, getattr(m, part)[name] * scale) for m in history if name in getattr(m, part)]
+        if known:
+            label = f"{title}, {'training' if part == 'train' else 'held out'}"
+            (line,) = axes.plot(*zip(*known, strict=True), style, color=colour, markersize=3, label=label)
+            colour = line.get_color()
 
 
 def confusion_matrix(

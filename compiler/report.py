@@ -5,23 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from compiler.files import write_text
-from compiler.pictures import confusion_matrix, draw_confusion, draw_curves
-from compiler.training import Metrics, Run, predictions
-from netspec.network import Network
-
-MAX_MISTAKES = 12
+from compiler.metrics import Metrics
+from compiler.pictures import draw_curves
+from compiler.training import Hooks, Run, evaluate
 
 
-def write_report(path: Path, network: Network, run: Run) -> None:
-    """Writes `report.md`, `curves.png` and, for classifiers, `confusion.png`.
+def write_report(path: Path, run: Run, hooks: Hooks) -> None:
+    """Writes `report.md`, `curves.png`, and the pictures of the run's task.
 
     Raises:
         CompilerError: a file can't be written.
     """
-    history = run.state.history
-    draw_curves(history, path / "curves.png")
+    network, task, history = run.network, run.task, run.state.history
+    draw_curves(history, task.titles, path / "curves.png")
     last, best = history[-1], history[run.state.best_epoch]
-    split = run.data.test
+    evaluation = run.evaluation or evaluate(run, run.data.test, hooks)
+    measured = [name for name in last.test if name in task.titles or name == "loss"]
     lines = [
         f"# {network.name}",
         "",
@@ -29,39 +28,26 @@ def write_report(path: Path, network: Network, run: Run) -> None:
         "",
         f"{network.parameters():,} parameters, {_count(network.macs())} multiply-accumulates a sample. "
         f"Trained for {last.epoch + 1} epochs on {len(run.data.train):,} samples, "
-        f"measured on {len(split):,} held out, seed {run.recipe.numbers.seed}, {run.device.type}.",
+        f"measured on {len(run.data.test):,} held out, seed {run.recipe.numbers.seed}, {run.device.type}.",
         "",
-        "| | epoch | held-out loss | held-out accuracy | training loss |",
-        "|---|--:|--:|--:|--:|",
-        _row("last weights", last),
-        _row("best weights", best),
+        f"| | epoch | {' | '.join(f'held-out {task.titles.get(name, name)}' for name in measured)} | training loss |",
+        f"|---|--:|{'--:|' * len(measured)}--:|",
+        _row("last weights", last, measured),
+        _row("best weights", best, measured),
         "",
         "The best epoch is chosen by the same held-out samples, so the row of the last weights is the unbiased one.",
         "",
         "![training curves](curves.png)",
+        "",
+        *evaluation.report(path),
     ]
-    if run.classifies:
-        predicted, labels = predictions(run, split).argmax(1), run.data.labels
-        matrix = confusion_matrix(predicted, split.targets, len(labels))
-        draw_confusion(matrix, labels, path / "confusion.png")
-        wrong = [i for i in range(len(split)) if int(predicted[i]) != int(split.targets[i])]
-        lines += ["", "![confusion matrix of the last weights](confusion.png)", ""]
-        if wrong:
-            lines.append(f"{len(wrong)} of {len(split):,} held-out samples are taken for another class:")
-            lines.append("")
-        lines += [
-            f"- {split.names[i]}: {labels[int(split.targets[i])]}, taken for {labels[int(predicted[i])]}"
-            for i in wrong[:MAX_MISTAKES]
-        ]
-        if len(wrong) > MAX_MISTAKES:
-            lines.append(f"- … and {len(wrong) - MAX_MISTAKES} more")
-    write_text(path / "report.md", "\n".join(lines) + "\n")
+    write_text(path / "report.md", "\n".join(lines).rstrip() + "\n")
 
 
 def _count(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _row(name: str, metrics: Metrics) -> str:
-    accuracy = f"{metrics.test_accuracy:.2%}" if metrics.test_accuracy is not None else "–"
-    return f"| {name} | {metrics.epoch + 1} | {metrics.test_loss:.4f} | {accuracy} | {metrics.train_loss:.4f} |"
+def _row(name: str, metrics: Metrics, measured: list[str]) -> str:
+    values = (f"{metrics.test[name]:.4f}" if name == "loss" else f"{metrics.test[name]:.2%}" for name in measured)
+    return f"| {name} | {metrics.epoch + 1} | {' | '.join(values)} | {metrics.train['loss']:.4f} |"

@@ -16,7 +16,8 @@ import torch
 
 from compiler.errors import CompilerError
 from compiler.files import whole_file, write_text
-from compiler.training import Metrics, Run, State
+from compiler.metrics import Metrics
+from compiler.training import Run, State
 from compiler.weights import save_weights
 from netspec.loading import Checked, check
 from netspec.network import Network
@@ -147,5 +148,5 @@ def save_epoch(path: Path, run: Run, is_best: bool) -> None:
     save_weights(weights, path / "last.safetensors", facts)
     if is_best:
         save_weights(weights, path / "best.safetensors", facts)
-    lines = [json.dumps(asdict(metrics)) for metrics in run.state.history]
+    lines = [json.dumps(metrics.line()) for metrics in run.state.history]
     write_text(path / "metrics.jsonl", "\n".join(lines) + "\n")

@@ -1,14 +1,15 @@
 """The training loop: a small function to be read, not a framework.
 
-Everything that a step depends on follows from the spec, the seed and the step's number, or is in the checkpoint; so a
-run that was killed at any moment and resumed ends, on a CPU, with the same weights to the bit.
+What is learnt is the task's (`compiler.tasks`): its loss, and what it measures on the held-out samples. Everything
+that a step depends on follows from the spec, the seed and the step's number, or is in the checkpoint; so a run that was
+killed at any moment and resumed ends, on a CPU, with the same weights to the bit.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,39 +17,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from compiler import class_loss
-from compiler.data import Data, Split
+from compiler.batches import Batch, Data, Split
 from compiler.errors import CompilerError
-from netspec.choices import (
-    L1,
-    Adam,
-    AdamW,
-    Choice,
-    Constant,
-    Cosine,
-    CrossEntropy,
-    MeanSquaredError,
-    Sgd,
-    Step,
-)
+from compiler.metrics import Metrics
+from compiler.tasks.base import Evaluation, Task
+from compiler.tasks.choosing import task_of
+from netspec.choices import Adam, AdamW, Choice, Constant, Cosine, Sgd, Step
+from netspec.network import Network
 from netspec.recipe import Train
 
 Amp = Literal["bf16", "fp16"]
 CHECKPOINT_SECONDS = 30.0  # at most this much work is lost to a crash within an epoch
-
-
-@dataclass(slots=True)
-class Metrics:
-    """What is known after an epoch. Losses are means over samples, accuracies fractions, None for regression."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float | None
-    test_loss: float
-    test_accuracy: float | None
-    lr: float
-    seconds: float
-    samples_per_second: float
 
 
 @dataclass(slots=True)
@@ -57,16 +36,22 @@ class State:
 
     Attributes:
         epoch, step: the next step to take, both from 0.
-        sums: loss, right answers and samples of the epoch so far.
-        best: the best score so far, and the epoch it was reached in.
+        samples: trained on in the epoch so far.
+        sums: what is followed, over these samples.
+        best_score, best_epoch: the best score so far, and the epoch it was reached in.
     """
 
     epoch: int = 0
     step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    samples: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
     best_score: float = -math.inf
     best_epoch: int = -1
     history: list[Metrics] = field(default_factory=list)
+
+    def means(self) -> dict[str, float]:
+        """What is followed, as means over the epoch's samples so far."""
+        return {name: total / self.samples for name, total in self.sums.items()}
 
 
 @dataclass(slots=True)
@@ -74,64 +59,72 @@ class Run:
     """A run in progress: what a step changes, and what it needs.
 
     Attributes:
-        auxiliary: what the loss of each output after the first counts; the first is the one that is judged.
+        evaluation: what was found on the held-out samples, after the last epoch that was evaluated.
     """
 
+    network: Network
     module: nn.Module
     data: Data
-    recipe: Train
     device: torch.device
     amp: Amp | None = None
-    auxiliary: tuple[float, ...] = ()
     state: State = field(default_factory=State)
+    evaluation: Evaluation | None = None
+    recipe: Train = field(init=False)
+    task: Task = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
+        self.recipe = self.network.sections["train"]
         self.module.to(self.device)
+        self.task = task_of(self.network, self.data.labels)
         self.optimizer = make_optimizer(self.recipe.optimizer, self.module)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
-
-    @property
-    def classifies(self) -> bool:
-        return isinstance(self.recipe.loss, CrossEntropy)
 
     @property
     def steps_per_epoch(self) -> int:
         return len(batches_of(torch.arange(len(self.data.train)), self.recipe.numbers.batch_size))
 
 
-@dataclass(frozen=True, slots=True)
 class Hooks:
-    """What is called while a run goes on.
+    """What is called while a run goes on; these do nothing."""
 
-    Attributes:
-        after_step: with the run, after every step.
-        after_epoch: with the run and whether this epoch is the best so far.
-        save: when a checkpoint is due.
-        stop: asked after every step; true ends the run where it stands.
-    """
+    def after_step(self, run: Run) -> None:
+        """After every step."""
 
-    after_step: Callable[[Run], None]
-    after_epoch: Callable[[Run, bool], None]
-    save: Callable[[Run], None]
-    stop: Callable[[], bool]
+    def after_epoch(self, run: Run, is_best: bool) -> None:
+        """After every epoch, with whether it is the best so far."""
+
+    def save(self, run: Run) -> None:
+        """When a checkpoint is due."""
+
+    def stop(self) -> bool:
+        """Asked after every step, and between the batches of an evaluation; true ends the run where it stands."""
+        return False
+
+    def watch(self, batches: Sequence[Tensor]) -> Iterable[Tensor]:
+        """The batches of an evaluation, shown as they pass."""
+        return batches
+
+
+class Stopped(Exception):
+    """The run was asked to end while the held-out samples were evaluated."""
 
 
 def train(run: Run, hooks: Hooks) -> bool:
     """Trains from where the run stands to the last epoch; false where `stop` ended it before.
 
     Raises:
-        CompilerError: the loss is no longer a finite number.
+        CompilerError: the loss is no longer a finite number, or a sample can't be read.
     """
-    loss_function = make_loss(run.recipe.loss)
-    numbers, state = run.recipe.numbers, run.state
-    while state.epoch < numbers.epochs:
+    state = run.state
+    while state.epoch < run.recipe.numbers.epochs:
         begun = last_saved = time.monotonic()
-        first_step = state.step
+        samples_before = state.samples
         run.module.train()
-        for indices in _batches(run, state.epoch, state.step):
-            _take_step(run, loss_function, indices)
+        for batch in _batches(run, state.epoch, state.step):
+            if len(batch):
+                _take_step(run, batch)
             state.step += 1
             hooks.after_step(run)
             if hooks.stop():
@@ -141,47 +134,53 @@ def train(run: Run, hooks: Hooks) -> bool:
                 hooks.save(run)
                 last_saved = time.monotonic()
         seconds = time.monotonic() - begun
-        samples = min(len(run.data.train), run.steps_per_epoch * numbers.batch_size) - first_step * numbers.batch_size
-        is_best = _finish_epoch(run, loss_function, seconds, samples / seconds if seconds > 0 else 0.0)
+        speed = (state.samples - samples_before) / seconds if seconds > 0 else 0.0
+        try:
+            is_best = _finish_epoch(run, hooks, seconds, speed)
+        except Stopped:
+            hooks.save(run)
+            return False
         hooks.after_epoch(run, is_best)
         hooks.save(run)
     return True
 
 
-def _take_step(run: Run, loss_function: nn.Module, indices: Tensor) -> None:
+def _take_step(run: Run, batch: Batch) -> None:
     state = run.state
     rate = learning_rate(run.recipe, state.epoch + state.step / run.steps_per_epoch)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    inputs = run.data.train.read(indices).to(run.device)
-    targets = run.data.train.targets[indices].to(run.device)
     with autocast(run):
-        given = run.module(inputs)
-        outputs, *others = given if isinstance(given, tuple) else (given,)
-        loss = loss_function(outputs, targets)
-        for weight, other in zip(run.auxiliary, others, strict=True):
-            loss = loss + weight * loss_function(other, targets)
-    value = float(loss.detach())
-    if not math.isfinite(value):
+        loss, followed = run.task.step(run.module, batch.to(run.device))
+    # All in one transfer from the device.
+    values = torch.stack([value.detach().double() for value in (loss, *followed.values())]).tolist()
+    if not math.isfinite(values[0]):
         raise CompilerError(
-            f"the loss is {value} in epoch {state.epoch + 1}, step {state.step + 1}",
+            f"the loss is {values[0]} in epoch {state.epoch + 1}, step {state.step + 1}{_parts(followed, values[1:])}",
             "lower the learning rate (`--set train.optimizer.lr=…`), or add a warm-up",
         )
     run.optimizer.zero_grad(set_to_none=True)
-    run.scaler.scale(loss).backward()
+    torch.autograd.backward(run.scaler.scale(loss))
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    right = int((outputs.detach().argmax(1) == targets).sum()) if run.classifies else 0
-    for index, amount in enumerate((value * len(indices), right, len(indices))):
-        state.sums[index] += amount
+    for name, value in zip(("loss", *followed), values, strict=True):
+        state.sums[name] = state.sums.get(name, 0.0) + value * len(batch)
+    state.samples += len(batch)
 
 
-def _batches(run: Run, epoch: int, skip: int) -> Iterator[Tensor]:
-    """Indices of an epoch's batches, shuffled by the seed and the epoch alone, without the first `skip`."""
+def _parts(names: Iterable[str], values: Sequence[float]) -> str:
+    """The parts of a loss that are to blame."""
+    wrong = [f"{name} is {value}" for name, value in zip(names, values, strict=True) if not math.isfinite(value)]
+    return f" ({', '.join(wrong)})" if wrong else ""
+
+
+def _batches(run: Run, epoch: int, skip: int) -> Iterator[Batch]:
+    """An epoch's batches, shuffled by the seed and the epoch alone, without the first `skip`."""
     numbers = run.recipe.numbers
     generator = torch.Generator().manual_seed((numbers.seed + 1) * 1_000_003 + epoch)
     order = torch.randperm(len(run.data.train), generator=generator)
-    yield from batches_of(order, numbers.batch_size)[skip:]
+    for indices in batches_of(order, numbers.batch_size)[skip:]:
+        yield run.data.train.batch(indices, epoch)
 
 
 def batches_of(order: Tensor, size: int) -> list[Tensor]:
@@ -192,18 +191,21 @@ def batches_of(order: Tensor, size: int) -> list[Tensor]:
     return batches
 
 
-def _finish_epoch(run: Run, loss_function: nn.Module, seconds: float, speed: float) -> bool:
-    state = run.state
-    loss, right, count = state.sums
-    test_loss, test_accuracy = evaluate(run, run.data.test, loss_function)
-    score = -test_loss if test_accuracy is None else test_accuracy
-    is_best = score > state.best_score
-    if is_best:
-        state.best_score, state.best_epoch = score, state.epoch
+def _finish_epoch(run: Run, hooks: Hooks, seconds: float, speed: float) -> bool:
+    state, numbers = run.state, run.recipe.numbers
+    if not state.samples:
+        raise CompilerError("none of the training samples can be read")
+    test, is_best = {}, False
+    if (state.epoch + 1) % numbers.evaluate == 0 or state.epoch + 1 == numbers.epochs:
+        run.evaluation = evaluate(run, run.data.test, hooks)
+        test = run.evaluation.values
+        score = -test["loss"] if run.task.score == "loss" else test[run.task.score]
+        is_best = score > state.best_score or state.best_epoch < 0  # a score may be no number
+        if is_best:
+            state.best_score, state.best_epoch = score, state.epoch
     rate = run.optimizer.param_groups[0]["lr"]
-    accuracy = right / count if run.classifies else None
-    state.history.append(Metrics(state.epoch, loss / count, accuracy, test_loss, test_accuracy, rate, seconds, speed))
-    state.epoch, state.step, state.sums = state.epoch + 1, 0, [0.0, 0.0, 0.0]
+    state.history.append(Metrics(state.epoch, state.means(), test, rate, seconds, speed))
+    state.epoch, state.step, state.samples, state.sums = state.epoch + 1, 0, 0, {}
     return is_best
 
 
@@ -214,24 +216,31 @@ def autocast(run: Run) -> AbstractContextManager[Any]:
     return torch.autocast(run.device.type, torch.bfloat16 if run.amp == "bf16" else torch.float16)
 
 
-def predictions(run: Run, split: Split) -> Tensor:
-    """The network's first output for a split, on the CPU, in evaluation mode."""
+def evaluate(run: Run, split: Split, hooks: Hooks) -> Evaluation:
+    """What the task measures on a split, in evaluation mode; the random state is left as it was.
+
+    Raises:
+        CompilerError: none of the samples can be read.
+        Stopped: the run was asked to end.
+    """
+    size = max(run.recipe.numbers.batch_size, run.task.evaluation_batch)
     run.module.eval()
-    outputs = []
-    with torch.inference_mode(), autocast(run):
-        for indices in torch.split(torch.arange(len(split)), max(run.recipe.numbers.batch_size, 256)):
-            given = run.module(split.read(indices).to(run.device))
-            judged = given[0] if isinstance(given, tuple) else given
-            outputs.append(judged.float().cpu())
-    return torch.cat(outputs)
 
+    def batches() -> Iterator[Batch]:
+        seen = 0
+        for indices in hooks.watch(torch.split(torch.arange(len(split)), size)):
+            if hooks.stop():
+                raise Stopped
+            batch = split.batch(indices)
+            seen += len(batch)
+            if len(batch):
+                yield batch.to(run.device)
+        if not seen:
+            raise CompilerError("none of the held-out samples can be read")
 
-def evaluate(run: Run, split: Split, loss_function: nn.Module) -> tuple[float, float | None]:
-    """Mean loss, and accuracy for classifiers, on a split."""
-    outputs = predictions(run, split)
-    loss = float(loss_function(outputs, split.targets))
-    accuracy = float((outputs.argmax(1) == split.targets).double().mean()) if run.classifies else None
-    return loss, accuracy
+    with torch.inference_mode(), autocast(run), torch.random.fork_rng():
+        torch.manual_seed(run.recipe.numbers.seed)
+        return run.task.evaluate(run.module, batches())
 
 
 def learning_rate(recipe: Train, epoch: float) -> float:
@@ -248,16 +257,6 @@ def learning_rate(recipe: Train, epoch: float) -> float:
     if isinstance(schedule, Step):
         return float(base * schedule.factor ** (int(epoch) // schedule.every))
     return base
-
-
-def make_loss(choice: Choice) -> nn.Module:
-    """The loss as a module."""
-    if isinstance(choice, CrossEntropy):
-        return class_loss.CrossEntropy(choice.label_smoothing, choice.ignore)
-    if isinstance(choice, MeanSquaredError):
-        return nn.MSELoss()
-    assert isinstance(choice, L1)
-    return nn.L1Loss()
 
 
 def make_optimizer(choice: Choice, module: nn.Module) -> torch.optim.Optimizer:

@@ -6,11 +6,22 @@ from collections.abc import Iterator
 
 from netspec.detection_choices import DetectionLoss, FasterRcnn, Size
 from netspec.diagnostics import Diagnostic, Label
-from netspec.network import Network
+from netspec.network import SERVED, Layer, Network, is_under
 from netspec.outputs import giver, shape_of
 from netspec.source import Span
 from netspec.tensor import write_shape
 from netspec.yaml_reader import Entry, Mapping
+
+# What mends a size that is not as it should be.
+_MENDS: dict[Size, str] = {
+    "boxes": "make them of the same levels, with as many boxes at each place",
+    "regions": "let all of them look at the same regions",
+    "columns": "give each class its column, and the background one where there is one",
+    (4, "columns"): "give each column of the scores four offsets, the background's too",
+    4: "a box has four numbers; `per_box: 4` makes a row for each box of a map",
+}
+
+_ORDERING = ("per_box", "concat", "reshape", "split", "part", "identity")  # ops that leave the numbers as they are
 
 
 def check_detector(network: Network, loss: DetectionLoss, entry: Entry) -> Iterator[Diagnostic]:
@@ -26,7 +37,10 @@ def check_detector(network: Network, loss: DetectionLoss, entry: Entry) -> Itera
         message = f"`{loss.kind}` reads all outputs that it needs, and weighs them itself"
         yield Diagnostic("recipe-mismatch", message, auxiliary.key.span, help="remove `auxiliary`")
     missing = [*_missing(network, loss, span)]
-    yield from missing or _sizes(network, loss, span)
+    yield from missing
+    if not missing:
+        yield from _sizes(network, loss, span)
+        yield from _offset_weights(network, loss, span)
     if isinstance(loss, FasterRcnn):
         yield from _proposals(network, span)
 
@@ -67,7 +81,8 @@ def _sizes(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagno
         taken = f"`{loss.kind}` takes {_written(sizes)}"
         found = f"`{role}` is {write_shape(shape_of(network, role), network.sizes)}"
         if len(shape) != len(sizes):
-            yield Diagnostic("recipe-mismatch", f"{found}, {taken}", span, labels=(giver(network, role),))
+            help = "`per_box` makes a row for each box of a map"
+            yield Diagnostic("recipe-mismatch", f"{found}, {taken}", span, labels=(giver(network, role),), help=help)
             continue
         for given, size in zip(shape, sizes, strict=True):
             if not isinstance(given, int):
@@ -81,7 +96,7 @@ def _sizes(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagno
                 if source:
                     labels.append(giver(network, source))
                     message += f", where {_written((size,), batch='')} are {wanted}, as in `{source}`"
-                yield Diagnostic("recipe-mismatch", message, span, labels=tuple(labels))
+                yield Diagnostic("recipe-mismatch", message, span, labels=tuple(labels), help=_MENDS[size])
                 break
 
 
@@ -107,9 +122,38 @@ def _range(network: Network, loss: DetectionLoss, name: str, size: int, role: st
         yield Diagnostic("recipe-mismatch", message, span, labels=labels, help="write `per_box: 1`")
 
 
+def _offset_weights(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagnostic]:
+    """Offsets are decoded with the weights that they are learnt with."""
+    for role, argument in loss.offsets.items():
+        learnt, sources = getattr(loss, argument), _sources(network, network.outputs[role])
+        for path, layer in _of_kind(network, "decode_boxes"):
+            decoded = layer["arguments"]["offset_weights"]
+            if decoded != learnt and sources & _sources(network, layer["inputs"][0]):
+                shown, given = (", ".join(f"{weight:g}" for weight in weights) for weights in (learnt, decoded))
+                yield Diagnostic(
+                    "recipe-mismatch",
+                    f"`{loss.kind}` learns `{role}` with the weights {shown}, and `{path}` decodes them with {given}",
+                    span,
+                    labels=(Label(layer["span"], f"`{path}`"),),
+                    help=f"write `offset_weights: [{shown}]` at the layer, or `{argument}: [{given}]` at the loss",
+                )
+
+
+def _sources(network: Network, node: str) -> set[str]:
+    """The layers that made the numbers which a layer only puts in order: the heads, of what `per_box` gives."""
+    layer = network.layer(node)
+    if layer["op"] is None or layer["op"].kind not in _ORDERING:
+        return {node}
+    return {source for read in layer["inputs"] for source in _sources(network, read)}
+
+
+def _of_kind(network: Network, kind: str) -> Iterator[tuple[str, Layer]]:
+    return ((path, layer) for path, layer in network.layers() if layer["op"] is not None and layer["op"].kind == kind)
+
+
 def _proposals(network: Network, span: Span) -> Iterator[Diagnostic]:
     """There is one layer whose proposals are sampled in training."""
-    found = [layer for _, layer in network.layers() if layer["op"] is not None and layer["op"].kind == "proposals"]
+    found = [layer for path, layer in _of_kind(network, "proposals") if not is_under(path, SERVED)]
     if len(found) != 1:
         count = f"{len(found)} of them" if found else "none"
         labels = tuple(Label(layer["span"], "a `proposals` layer") for layer in found)

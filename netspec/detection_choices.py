@@ -26,11 +26,13 @@ class DetectionLoss(Choice):
     Attributes:
         roles: the outputs that it reads, with their sizes after the batch; `columns` are classes and the background.
         fed: the inputs that it needs beside the images, likewise.
+        offsets: the outputs that are offsets of boxes, each with the argument that has their weights.
         background: whether the first of the columns is the background's.
     """
 
     roles: ClassVar[Mapping[str, tuple[Size, ...]]] = {}
     fed: ClassVar[Mapping[str, tuple[Size, ...]]] = {}
+    offsets: ClassVar[Mapping[str, str]] = {}
     background: ClassVar[bool] = False
 
 
@@ -43,11 +45,12 @@ class Ssd(DetectionLoss):
 
     kind = "ssd"
     roles = {"scores": ("boxes", "columns"), "deltas": ("boxes", 4), "anchors": ("boxes", 4)}
+    offsets = {"deltas": "offset_weights"}
     background = True
     iou: Overlap = 0.5
     negatives: Positive = 3.0
     alpha: NonNegative = 1.0
-    weights: OffsetWeights = (10.0, 10.0, 5.0, 5.0)
+    offset_weights: OffsetWeights = (10.0, 10.0, 5.0, 5.0)
 
 
 class RetinaNet(DetectionLoss):
@@ -61,6 +64,7 @@ class RetinaNet(DetectionLoss):
 
     kind = "retinanet"
     roles = {"scores": ("boxes", "columns"), "deltas": ("boxes", 4), "anchors": ("boxes", 4)}
+    offsets = {"deltas": "offset_weights"}
     alpha: Portion = 0.25
     gamma: NonNegative = 2.0
     positive: Overlap = 0.5
@@ -69,7 +73,7 @@ class RetinaNet(DetectionLoss):
     boxes: Literal["smooth_l1", "giou"] = "smooth_l1"
     beta: NonNegative = 1 / 9
     balance: NonNegative = 1.0
-    weights: OffsetWeights = (1.0, 1.0, 1.0, 1.0)
+    offset_weights: OffsetWeights = (1.0, 1.0, 1.0, 1.0)
 
 
 class RegionLoss(DetectionLoss):
@@ -86,7 +90,7 @@ class RegionLoss(DetectionLoss):
     least: Least = 0.1
     balance: NonNegative = 1.0
     beta: NonNegative = 1.0
-    weights: OffsetWeights = (10.0, 10.0, 5.0, 5.0)
+    offset_weights: OffsetWeights = (10.0, 10.0, 5.0, 5.0)
 
 
 class FastRcnn(RegionLoss):
@@ -99,6 +103,7 @@ class FastRcnn(RegionLoss):
     kind = "fast_rcnn"
     roles = {"class_scores": ("regions", "columns"), "box_deltas": ("regions", (4, "columns"))}
     fed = {"proposals": ("regions", 4)}
+    offsets = {"box_deltas": "offset_weights"}
 
 
 class FasterRcnn(RegionLoss):
@@ -106,10 +111,10 @@ class FasterRcnn(RegionLoss):
 
     Of each image `rpn_samples` anchors are trained, of which at most `rpn_share` are positive: those from the IoU
     `rpn_positive` on, and those that overlap an object most; negative ones are below `rpn_negative`. `rpn_balance`
-    weighs the anchors' offsets, `rpn_weights` are their weights, `rpn_beta` is where smooth L1 becomes straight. With
-    `cross_boundary: false` anchors across the image's border are not trained. Source: Ren et al. 2015, equation 1 and
-    section 3.1; Lin et al. 2017, "Feature pyramid networks", section 5, for 512 regions and anchors across the border;
-    `rpn_beta` is that of Ren's code.
+    weighs the anchors' offsets, `rpn_beta` is where smooth L1 becomes straight. With `cross_boundary: false` anchors
+    across the image's border are not trained. Source: Ren et al. 2015, equation 1 and section 3.1; Lin et al. 2017,
+    "Feature pyramid networks", section 5, for 512 regions and anchors across the border; `rpn_beta` is that of Ren's
+    code.
     """
 
     kind = "faster_rcnn"
@@ -120,6 +125,7 @@ class FasterRcnn(RegionLoss):
         "class_scores": ("regions", "columns"),
         "box_deltas": ("regions", (4, "columns")),
     }
+    offsets = {"deltas": "rpn_offset_weights", "box_deltas": "offset_weights"}
     samples: Whole = 512
     least: Least = 0.0
     rpn_samples: Whole = 256
@@ -128,5 +134,5 @@ class FasterRcnn(RegionLoss):
     rpn_negative: Overlap = 0.3
     rpn_balance: NonNegative = 1.0
     rpn_beta: NonNegative = 1 / 9
-    rpn_weights: OffsetWeights = (1.0, 1.0, 1.0, 1.0)
+    rpn_offset_weights: OffsetWeights = (1.0, 1.0, 1.0, 1.0)
     cross_boundary: bool = True

@@ -189,6 +189,18 @@ def evaluate(dim: Dim, sizes: Mapping[str, int]) -> Dim:
     return total
 
 
+def per(dim: Dim, name: str) -> Dim:
+    """How much of a dimension there is for each of `name`, 8·P of 8·N·P; all of it where it is no multiple."""
+    if isinstance(dim, int) or any(name not in monomial for monomial, _ in dim.terms):
+        return dim
+    return _from_terms((_without(monomial, name), coefficient) for monomial, coefficient in dim.terms)
+
+
+def _without(monomial: Monomial, name: str) -> Monomial:
+    place = monomial.index(name)
+    return (*monomial[:place], *monomial[place + 1 :])
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of dimensions; 1 for none."""
     result: Dim = 1

@@ -81,7 +81,7 @@ def _served(section: Mapping, unroller: Unroller, scope: Scope, last: Result) ->
     if taken is not None:
         message = f"no layer can be called `{SERVED}` where the served form has layers of its own: those are below it"
         span = taken.span or net.key.span
-        unroller.report(Diagnostic("reserved-name", message, span, help="give the layer another name"), scope)
+        unroller.report(Diagnostic("duplicate-name", message, span, help="give the layer another name"), scope)
         return Result(None)
     outputs = {"outputs": section.entries["outputs"]} if "outputs" in section.entries else {}
     unroller.place_container(SERVED, CONTAINER, {}, net.key.span)

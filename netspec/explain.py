@@ -32,7 +32,9 @@ def explain_layer(network: Network, path: str) -> list[Line]:
         lines.append(Line("weights", "", f"those of the module `{layer['module']}`"))
     for name, weight in layer["weights"].items():
         kept = "" if weight.kind == "parameter" else "  (kept, not trained)"
-        lines.append(Line(name, "", (" × ".join(str(size) for size in weight.shape) or "one number") + kept))
+        lines.append(
+            Line(name or "its tensor", "", (" × ".join(str(size) for size in weight.shape) or "one number") + kept)
+        )
     lines += _receptive_field(network, path)
     return lines
 

@@ -1,7 +1,7 @@
 """Expressions in specs: arithmetic, comparison, `and/or/not` and `a if c else b` over the names in scope.
 
 Grammar, loosest first: conditional, or, and, not, comparison, `+ -`, `* / // %`, unary minus, `**`, then names,
-numbers, `in.channels`, `name[index]` and the functions `min max ceil floor abs`. Length, depth and magnitude are
+numbers, `in.channels`, `name[index]` and the functions `min max ceil floor abs len`. Length, depth and magnitude are
 bounded.
 """
 
@@ -25,6 +25,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ceil": math.ceil,
     "floor": math.floor,
     "abs": abs,
+    "len": len,
 }
 KEYWORDS = frozenset({"if", "else", "and", "or", "not", "true", "false", "True", "False"})
 
@@ -237,7 +238,7 @@ class _Parser:
         self.expect(")", opened)
         several = name.text in ("min", "max")
         if (len(arguments) > 1) != several:
-            wanted = "two numbers or more" if several else "one number"
+            wanted = "two numbers or more" if several else "one list" if name.text == "len" else "one number"
             raise ExpressionError(f"`{name.text}` takes {wanted}", name.start, len(name.text))
         return self.node("call", tuple(arguments), name.text, name.start)
 
@@ -311,6 +312,8 @@ def evaluate(tree: Tree, scope: Mapping[str, Any]) -> Any:
         return not values[0]
     if op == "index":
         return _index(tree, values[0], values[1])
+    if op == "call" and tree.value == "len":
+        return _length(tree, values[0])
     return _arithmetic(tree, values)
 
 
@@ -329,6 +332,12 @@ def _index(tree: Tree, value: Any, index: Any) -> Any:
     if not isinstance(index, int) or not -len(value) <= index < len(value):
         raise ExpressionError(f"index {index} is outside a list of {len(value)}", tree.start, tree.length)
     return value[index]
+
+
+def _length(tree: Tree, value: Any) -> int:
+    if not isinstance(value, tuple) or isinstance(value, Shaped):
+        raise ExpressionError("only a list has a length", tree.start, tree.length)
+    return len(value)
 
 
 def _arithmetic(tree: Tree, values: list[Any]) -> Any:

@@ -21,7 +21,15 @@ from netspec.zoo import find_spec
 MAX_FILES = 32
 # What an extending spec may change key by key, if the key is there; other sections it replaces as a whole.
 MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
-DATA_PATHS = {"folder", "masks", "npz", "path"}  # keys of `train.data` whose text is a path
+# Keys of `train.data` whose text is a path, beside the kind's own and `path`.
+DATA_PATHS = {
+    "folder": (),
+    "npz": (),
+    "coco": ("images_in", "test", "test_images_in"),
+    "voc": (),
+    "yolo": (),
+    "masks": (),
+}
 ADDING = "a layer that is added below those of the base names what it reads: `from: …`"
 OPEN = ("blocks", "train", "deploy")  # of these, the ones that it may add keys to
 
@@ -108,7 +116,8 @@ def _with_paths_from(root: Mapping, there: Path, here: Path) -> Mapping:
         return root
     names = args.entries if isinstance(args, Mapping) else {}
     entries = dict(data.entries)
-    for key in DATA_PATHS & entries.keys():
+    paths = {key for kind in DATA_PATHS.keys() & entries.keys() for key in (kind, "path", *DATA_PATHS[kind])}
+    for key in paths & entries.keys():
         node = entries[key].value
         if isinstance(node, Scalar) and isinstance(node.value, str) and node.text not in names:
             path = _seen_from(here, there, node.text)

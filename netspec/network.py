@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -187,17 +188,34 @@ class Network:
     def state_dict(self) -> Iterator[tuple[str, Weight]]:
         """Every weight with its key, in the order of the PyTorch module's state-dict."""
         seen: set[str] = set()
+        found: dict[str, Weight] = {}
+        own: set[str] = set()  # tensors that belong to a container itself
         for _, layer in self.layers():
             if layer["weights"] and layer["module"] not in seen:
                 seen.add(layer["module"])
-                for name, weight in layer["weights"].items():
-                    yield f"{layer['module']}.{name}", weight
+                found |= {key_of(layer["module"], name): weight for name, weight in layer["weights"].items()}
+                own |= {layer["module"]} if "" in layer["weights"] else set()
+        yield from (((key, found[key]) for key in _own_first(list(found), own)) if own else found.items())
 
     def concrete(self, shape: Shape) -> tuple[int | str, ...]:
         """A shape at `sizes`: numbers, and the names or formulas of what is still free."""
         return tuple(
             size if isinstance(size, int) else str(size) for size in (dims.evaluate(d, self.sizes) for d in shape)
         )
+
+
+def key_of(module: str, name: str) -> str:
+    """The key in the state-dict of a module's tensor; one without a name has the module's own path."""
+    return f"{module}.{name}" if name else module
+
+
+def _own_first(keys: list[str], own: set[str]) -> list[str]:
+    """Keys by container, each container's own tensors before those of its modules."""
+    paths = {key: [key[: dot.start()] for dot in re.finditer(r"\.", key)] + [key] for key in keys}
+    first: dict[str, int] = {}
+    for path in (path for key in keys for path in paths[key]):
+        first.setdefault(path, len(first))
+    return sorted(keys, key=lambda key: [(path not in own, first[path]) for path in paths[key]])
 
 
 def is_under(path: str, container: str) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from netspec import dims
 from netspec.calls import operand_diagnostic, place_of
 from netspec.diagnostics import Diagnostic, Findings, Label
 from netspec.dims import Dim, TooComplex
@@ -16,6 +17,7 @@ from netspec.network import Container, Layer, Network, is_under
 from netspec.ops.base import Op, Part, discover, through
 from netspec.scope import Result, Scope
 from netspec.source import Span
+from netspec.strides import check_strides
 from netspec.tensor import Field, ShapeError, TensorType, Weight, merge_fields
 
 
@@ -92,6 +94,7 @@ class Placer(Evaluator):
         types = tuple(layer["output"] for layer in layers)
         try:
             inferred = self.infer(op, types)
+            check_strides(self.network, op, nodes, types)
             field = merge_fields([layer["receptive_field"] for layer in layers])
             field = through(field, op.window(*types)) if types else None
         except ShapeError as error:
@@ -161,9 +164,17 @@ class Placer(Evaluator):
             output = op.output(*types)
             weights = op.weights(*types)
             trained = sum(weight.size for weight in weights.values() if weight.kind == "parameter")
-            found = _Inferred(output, op.parts(*types), weights, trained, op.macs(types, output))
+            macs = op.macs(types, output)
+            if macs != 0:
+                macs = macs * self.rows_of_sample(output)
+            found = _Inferred(output, op.parts(*types), weights, trained, macs)
             self.inferred[key] = found
         return found
+
+    def rows_of_sample(self, tensor: TensorType) -> Dim:
+        """How many rows of a tensor belong to one sample: as many as it has boxes, where `fold_batch` stands before."""
+        batch = self.network.layer(next(iter(self.nodes)))["output"].shape[0]
+        return dims.per(tensor.shape[0], str(batch)) if tensor.shape[0] != batch else 1
 
     def project(
         self, needed: tuple[int, tuple[int, ...]], rank: int, inner: Scope, where: Span, source: Result
@@ -216,7 +227,7 @@ class Placer(Evaluator):
             known = first["weights"].get(name)
             if known is not None and known.shape != weight.shape:
                 here, there = (" × ".join(map(str, shape)) for shape in (weight.shape, known.shape))
-                message = f"`{name}` would have to be {here} here, but is {there} where it is shared from"
+                message = f"`{name or 'it'}` would have to be {here} here, but is {there} where it is shared from"
         if not message:
             return False
         labels = (Label(first["span"], f"`{owner}` stands here"),) if first["span"] != where else ()

@@ -29,14 +29,14 @@ from netspec.choices import (
     Step,
     Whole,
 )
-from netspec.data_choices import Masks
+from netspec.data_choices import Augment, Coco, Masks, Scenes, Voc, YoloText
 from netspec.detection_choices import FasterRcnn, FastRcnn, RetinaNet, Ssd
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar
 
 LOSSES = (CrossEntropy, MeanSquaredError, L1, Ssd, RetinaNet, FastRcnn, FasterRcnn)
 CHOICES: dict[str, dict[str, type[Choice]]] = {
-    "data": {choice.kind: choice for choice in (Digits, Folder, Npz, Masks)},
+    "data": {choice.kind: choice for choice in (Digits, Folder, Npz, Scenes, Coco, Voc, YoloText, Masks)},
     "loss": {choice.kind: choice for choice in LOSSES},
     "optimizer": {choice.kind: choice for choice in (Sgd, Adam, AdamW)},
     "schedule": {choice.kind: choice for choice in (Constant, Cosine, Step)},
@@ -47,7 +47,8 @@ class TrainNumbers(BaseModel):
     """The plain settings of `train`.
 
     `auxiliary` weighs the loss of every output but the first, which is the one that is judged: the auxiliary
-    classifiers of Szegedy et al. 2014, section 5.
+    classifiers of Szegedy et al. 2014, section 5. The held-out samples are evaluated every `evaluate` epochs, and after
+    the last.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
@@ -56,6 +57,7 @@ class TrainNumbers(BaseModel):
     batch_size: Whole = 32
     seed: FromZero = 0
     auxiliary: dict[str, NonNegative] = {}
+    evaluate: Whole = 1
 
 
 class Train(BaseModel):
@@ -67,6 +69,7 @@ class Train(BaseModel):
     loss: Choice = CrossEntropy()
     optimizer: Choice = AdamW(lr=1e-3)
     schedule: Choice = Constant()
+    augment: Augment | None = None
     numbers: TrainNumbers = TrainNumbers()
 
 
@@ -114,13 +117,15 @@ def read_train(entry: Entry | None, scope: dict[str, Any], findings: Findings) -
     section = _mapping(entry, findings, "train")
     if entry is None or section is None:
         return None
-    names = [*CHOICES, *TrainNumbers.model_fields]
+    names = [*CHOICES, "augment", *TrainNumbers.model_fields]
     numbers: dict[str, Entry] = {}
     parts: dict[str, Callable[[], Any]] = {}
     meant: set[str | None] = set()  # keys that a mistyped one stands for
     for key, item in section.entries.items():
         if key in CHOICES:
             parts[key] = partial(_choice, key, item, CHOICES[key], scope)
+        elif key == "augment":
+            parts[key] = partial(_augment, item, scope)
         elif key in TrainNumbers.model_fields:
             numbers[key] = item
         else:
@@ -190,6 +195,13 @@ def _unknown_choice(key: str, node: Scalar, choices: dict[str, type[Choice]]) ->
     return Diagnostic(
         "unknown-choice", f"`{node.text}` is no {key} that is known", node.span, help=did_you_mean(node.text, choices)
     )
+
+
+def _augment(entry: Entry, scope: dict[str, Any]) -> Augment:
+    if not isinstance(entry.value, Mapping):
+        help = "write `augment: {flip: 0.5, scale: [0.8, 1.2]}`"
+        raise Refused(Diagnostic("wrong-type", "`augment` takes a mapping", entry.value.span, help=help))
+    return bind(Augment, entry.value.entries, scope, "`augment`", entry.key.span)
 
 
 def _mapping(entry: Entry | None, findings: Findings, name: str) -> Mapping | None:

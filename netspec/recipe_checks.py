@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netspec.choices import CrossEntropy, Npz
-from netspec.data_choices import Masks
+from netspec.data_checks import check_data
+from netspec.data_choices import Pictures
 from netspec.detection_checks import check_detector, classes_of
 from netspec.detection_choices import DetectionLoss
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean
@@ -28,7 +29,8 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
     found: list[Diagnostic] = []
     if train is not None and isinstance(train.loss, CrossEntropy):
         found += _class_scores(network, train, root.entries["train"])
-    if train is not None and isinstance(train.data, Masks) and network.outputs:
+    if train is not None and network.outputs:
+        found += check_data(train, root.entries["train"])
         found += _masks(network, train, root.entries["train"])
     if train is not None and isinstance(train.loss, DetectionLoss):
         found += check_detector(network, train.loss, root.entries["train"])
@@ -52,7 +54,7 @@ def _class_scores(network: Network, train: Train, entry: Entry) -> Iterator[Diag
     for output in network.outputs:
         wanted, help = "N × classes", "let the network end with `linear: classes`, or write `loss: mse`"
         fits = is_class_scores(network, output) or (isinstance(train.data, Npz) and is_score_map(network, output))
-        if isinstance(train.data, Masks):
+        if _has_masks(train):
             wanted, help = "N × classes × height × width", "let the network end with `{conv: classes, kernel: 1}`"
             fits = is_score_map(network, output)
         if not fits:
@@ -68,9 +70,7 @@ def _class_scores(network: Network, train: Train, entry: Entry) -> Iterator[Diag
 
 def _masks(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]:
     """Masks name the class of every pixel of the image, so the scores are of its size."""
-    if not isinstance(train.loss, CrossEntropy):
-        message = f"masks name the classes of pixels, and `{train.loss.kind}` does not compare these"
-        yield Diagnostic("recipe-mismatch", message, _place_of_loss(entry), help="write `loss: cross_entropy`")
+    if not _has_masks(train) or not isinstance(train.loss, CrossEntropy):
         return
     places = network.concrete(shape_of(network, network.inputs[0])[2:])
     for output in network.outputs:
@@ -85,6 +85,10 @@ def _masks(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]
                 help=f"bring the scores to the image's size: `{{resize_like: [{output}, {network.inputs[0]}], "
                 "mode: bilinear}`",
             )
+
+
+def _has_masks(train: Train) -> bool:
+    return isinstance(train.data, Pictures) and train.data.has_masks
 
 
 def _place_of_loss(entry: Entry) -> Span:
@@ -120,7 +124,9 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
     scores = deploy.postprocess == "softmax" or (deploy.postprocess is None and isinstance(loss, CrossEntropy))
     ranks = (2, 4) if scores else (2,)
     columns = {name: _classes(network, name) for name in network.outputs if len(shape_of(network, name)) in ranks}
+    beside = ""
     if isinstance(loss, DetectionLoss):
+        beside = " beside the background" if loss.background else ""
         columns = classes_of(network, loss)
         if not columns:
             return  # of an output that is missing is told elsewhere
@@ -135,7 +141,7 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
     output, classes = next(iter(wrong.items()))
     yield Diagnostic(
         "recipe-mismatch",
-        f"`labels` names {count} class{'es' if count > 1 else ''}, the output `{output}` has {classes}",
+        f"`labels` names {count} class{'es' if count > 1 else ''}, the output `{output}` has {classes}{beside}",
         node.span,
         labels=(giver(network, output),),
         help=f"give {classes} names, in the order of the columns, or `labels: []` for none",

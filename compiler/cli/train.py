@@ -6,8 +6,7 @@ import contextlib
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,11 +14,13 @@ from typing import Any
 import click
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from compiler.cli.common import choose_device, spec_folder, told
+from compiler.cli.progress import Display
 from compiler.data import load_data
 from compiler.errors import CompilerError
+from compiler.metrics import Metrics
 from compiler.module import build
 from compiler.report import write_report
 from compiler.run_directory import (
@@ -32,14 +33,12 @@ from compiler.run_directory import (
     save_epoch,
     start_run,
 )
-from compiler.training import Hooks, Metrics, Run, train
+from compiler.training import Hooks, Run, train
 from compiler.weights import fitting_weights
 from netspec.cli.common import load_or_exit, set_option
 from netspec.cli.interrupts import INTERRUPTED
 from netspec.diagnostics import nearest
 from netspec.network import Network
-
-REFRESH_SECONDS = 0.1
 
 
 @click.command(epilog="Example: netspec train resnet --out runs/resnet --epochs 5")
@@ -88,8 +87,7 @@ def command(
     data = load_data(network, recipe.data, spec_folder(network.file))
     begun_with = fitting_weights(network, weights) if weights is not None else None
     module = build(network, recipe.numbers.seed, begun_with)
-    weights_of_others = tuple(recipe.numbers.auxiliary[name] for name in [*network.outputs][1:])
-    run = Run(module, data, recipe, chosen, amp, weights_of_others)
+    run = Run(network, module, data, chosen, amp)
     resumed = resume and restore(out, run)
     if not resumed:
         clear_run(out)
@@ -97,15 +95,11 @@ def command(
     console = Console(highlight=False, soft_wrap=True)
     _announce(console, network, run, out, resumed)
     writer = _tensorboard(out, run) if tensorboard else None
-    with _interruptible() as interrupted, _Display(console, run) as display:
-
-        def after_epoch(run: Run, is_best: bool) -> None:
-            save_epoch(out, run, is_best)
-            display.epoch(run.state.history[-1], is_best)
-            if writer:
-                _write_tensorboard(writer, run.state.history[-1])
-
-        finished = train(run, Hooks(display.step, after_epoch, lambda run: save_checkpoint(out, run), interrupted))
+    with _interruptible() as interrupted, Display(console, run) as display:
+        hooks = _Hooks(out, display, interrupted, writer)
+        finished = train(run, hooks)
+        if finished:
+            write_report(out, run, hooks)
     if writer:
         writer.close()
     if not finished:
@@ -113,12 +107,34 @@ def command(
         again = shlex.join(["netspec", *words, "--resume"])
         console.print(f"interrupted; saved in {out}. Go on with: {again}")
         sys.exit(INTERRUPTED)
-    write_report(out, network, run)
-    last = run.state.history[-1]
-    if last.test_accuracy is not None:
-        console.print(f"held-out accuracy {last.test_accuracy:.2%} (last epoch); report: {out / 'report.md'}")
-    else:
-        console.print(f"held-out loss {last.test_loss:.4f} (last epoch); report: {out / 'report.md'}")
+    score = run.task.score
+    held_out = run.task.shown({score: run.state.history[-1].test[score]})
+    console.print(f"held-out {held_out} (last epoch); report: {out / 'report.md'}")
+
+
+class _Hooks(Hooks):
+    """Saves what a run leaves, shows how it goes, and asks whether it is to stop."""
+
+    def __init__(self, out: Path, display: Display, interrupted: Callable[[], bool], writer: Any) -> None:
+        self.out, self.display, self.interrupted, self.writer = out, display, interrupted, writer
+
+    def after_step(self, run: Run) -> None:
+        self.display.step(run)
+
+    def after_epoch(self, run: Run, is_best: bool) -> None:
+        save_epoch(self.out, run, is_best)
+        self.display.epoch(run, is_best)
+        if self.writer:
+            _write_tensorboard(self.writer, run.state.history[-1])
+
+    def save(self, run: Run) -> None:
+        save_checkpoint(self.out, run)
+
+    def stop(self) -> bool:
+        return self.interrupted()
+
+    def watch(self, batches: Sequence[Tensor]) -> Iterable[Tensor]:
+        return self.display.watch(batches)
 
 
 def _prepare(out: Path, network: Network, settings: tuple[str, ...], resume: bool, overwrite: bool) -> None:
@@ -178,58 +194,6 @@ def _interruptible() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-class _Display:
-    """A progress bar with loss, accuracy and samples a second; below it, or without a terminal, a line an epoch."""
-
-    def __init__(self, console: Console, run: Run) -> None:
-        self.console = console
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        total = run.recipe.numbers.epochs * run.steps_per_epoch
-        self.shown = 0.0  # when the numbers were last brought up to date
-        self.task = self.progress.add_task("", total=total, epoch="1", numbers="")
-
-    def __enter__(self) -> _Display:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def step(self, run: Run) -> None:
-        if time.monotonic() - self.shown < REFRESH_SECONDS:
-            return
-        self.shown = time.monotonic()
-        loss, right, count = run.state.sums
-        accuracy = f" · accuracy {right / count:.1%}" if run.classifies else ""
-        speed = self.progress.tasks[0].speed
-        samples = f" · {speed * run.recipe.numbers.batch_size:,.0f} samples/s" if speed else ""
-        self.progress.update(
-            self.task,
-            completed=run.state.epoch * run.steps_per_epoch + run.state.step,
-            epoch=f"{run.state.epoch + 1}/{run.recipe.numbers.epochs}",
-            numbers=f"loss {loss / count:.4f}{accuracy}{samples}",
-        )
-
-    def epoch(self, metrics: Metrics, is_best: bool) -> None:
-        accuracy = f", accuracy {metrics.train_accuracy:.2%}" if metrics.train_accuracy is not None else ""
-        held_out = f", accuracy {metrics.test_accuracy:.2%}" if metrics.test_accuracy is not None else ""
-        self.console.print(
-            f"epoch {metrics.epoch + 1:>3}: loss {metrics.train_loss:.4f}{accuracy}; held out: loss "
-            f"{metrics.test_loss:.4f}{held_out}{' (best)' if is_best else ''}; "
-            f"{metrics.samples_per_second:,.0f} samples/s"
-        )
-
-
 def _tensorboard(out: Path, run: Run) -> Any:
     try:
         # TensorBoard is an extra of its own, and slow to import
@@ -241,11 +205,9 @@ def _tensorboard(out: Path, run: Run) -> Any:
 
 def _write_tensorboard(writer: Any, metrics: Metrics) -> None:
     epoch = metrics.epoch + 1
-    for name in ("loss", "accuracy"):
-        parts = {"training": getattr(metrics, f"train_{name}"), "held_out": getattr(metrics, f"test_{name}")}
-        for part, value in parts.items():
-            if value is not None:
-                writer.add_scalar(f"{name}/{part}", value, epoch)
+    for part, values in (("training", metrics.train), ("held_out", metrics.test)):
+        for name, value in values.items():
+            writer.add_scalar(f"{name}/{part}", value, epoch)
     writer.add_scalar("learning_rate", metrics.lr, epoch)
     writer.add_scalar("samples_per_second", metrics.samples_per_second, epoch)
     writer.flush()

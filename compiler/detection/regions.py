@@ -46,7 +46,7 @@ def region_losses(given: dict[str, Tensor], regions: Tensor, matches: Matches, c
     scores, deltas = given["class_scores"], given["box_deltas"].reshape(*regions.shape[:2], -1, 4)
     errors = functional.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=UNTRAINED, reduction="sum")
     own = wanted.clamp(min=0)[..., None, None].expand(-1, -1, 1, 4)
-    offsets = offset_loss(deltas.gather(2, own)[:, :, 0], regions, matches, choice.weights, choice.beta)
+    offsets = offset_loss(deltas.gather(2, own)[:, :, 0], regions, matches, choice.offset_weights, choice.beta)
     return {"classes": errors / count, "boxes": choice.balance * offsets / count}
 
 
@@ -105,7 +105,7 @@ class FasterRcnnCriterion(Criterion):
         else:
             errors = functional.cross_entropy(marks, wanted.long(), reduction="sum")
         deltas, sources = at(given["deltas"], indices), at(anchors, indices)
-        offsets = offset_loss(deltas, sources, chosen, choice.rpn_weights, choice.rpn_beta)
+        offsets = offset_loss(deltas, sources, chosen, choice.rpn_offset_weights, choice.rpn_beta)
         return {"objectness": errors / count, "rpn_boxes": choice.rpn_balance * offsets / count}
 
 

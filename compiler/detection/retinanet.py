@@ -40,6 +40,6 @@ class RetinaNetCriterion(Criterion):
     def _distance(self, deltas: Tensor, anchors: Tensor, matches: Matches) -> Tensor:
         choice, chosen = self.choice, matches.positive
         if choice.boxes == "smooth_l1":
-            return offset_loss(deltas, anchors, matches, choice.weights, choice.beta)
-        found = decode(deltas[chosen], anchors[chosen], choice.weights)
+            return offset_loss(deltas, anchors, matches, choice.offset_weights, choice.beta)
+        found = decode(deltas[chosen], anchors[chosen], choice.offset_weights)
         return (1 - giou(found, matches.boxes[chosen])).sum()

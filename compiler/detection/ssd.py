@@ -31,5 +31,5 @@ class SsdCriterion(Criterion):
         errors = functional.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
         trained = matches.positive | hardest(errors.detach(), matches, choice.negatives)
         count = matches.positive.sum().clamp(min=1)
-        offsets = offset_loss(given["deltas"], anchors, matches, choice.weights, beta=1.0)
+        offsets = offset_loss(given["deltas"], anchors, matches, choice.offset_weights, beta=1.0)
         return {"classes": errors[trained].sum() / count, "boxes": choice.alpha * offsets / count}

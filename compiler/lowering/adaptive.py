@@ -68,18 +68,50 @@ class AdaptiveMaxPoolLowering(Lowering):
 
     @staticmethod
     def onnx(op: AdaptiveMaxPool, node: Emitter) -> None:
-        """ONNX has no such pooling: axis by axis, the maximum of every part, joined."""
+        """ONNX has no such pooling: axis by axis, the greatest of every part."""
         (x,) = node.types
         value = node.inputs[0]
         for axis, size in enumerate(op.sizes(x), start=2):
-            along = node.constant(f"axis{axis}", [axis])
-            parts = []
-            for index in range(size):
-                name = f"part{axis}_{index}"
-                start, end = _parts(node, node.inputs[0], axis, size, [index], name)
-                part = node.emit("Slice", [value, start, end, along], name)
-                parts.append(node.emit("ReduceMax", [part, along], f"{name}_max"))
-            value = node.emit("Concat", parts, "" if axis == x.rank - 1 else f"pooled{axis}", axis=axis)
+            value = greatest_of_parts(node, value, axis, size, "" if axis == x.rank - 1 else f"pooled{axis}")
+
+
+def greatest_of_parts(node: Emitter, value: str, axis: int, size: int, result: str) -> str:
+    """The greatest of each of `size` parts of an axis of the first input, of which `value` has the length there.
+
+    The units of every part are gathered side by side, the last one again where a part has fewer than the widest.
+    """
+    along = node.constant(f"axis{axis}", [axis])
+    if size == 1:
+        return node.emit("ReduceMax", [value, along], result)
+    length = node.types[0].shape[axis]
+    if isinstance(length, int):
+        ends = [-(-(i + 1) * length // size) for i in range(size)]
+        starts = [i * length // size for i in range(size)]
+        width = max(end - start for start, end in zip(starts, ends, strict=True))
+        rows = [min(start + j, end - 1) for start, end in zip(starts, ends, strict=True) for j in range(width)]
+        shape = node.constant(f"shape{axis}_{size}", [size, width])
+        units = node.emit("Reshape", [node.constant(f"units{axis}_{size}", rows), shape], f"rows{axis}_{size}")
+    else:
+        units = _units(node, axis, size)
+    gathered = node.emit("Gather", [value, units], f"gathered{axis}_{size}", axis=axis)
+    inner = node.constant(f"inner{axis}", [axis + 1])
+    return node.emit("ReduceMax", [gathered, inner], result, keepdims=0)
+
+
+def _units(node: Emitter, axis: int, size: int) -> str:
+    """The units of every part of an axis whose length is not known, size × the widest part."""
+
+    def part(name: str) -> str:
+        return f"{name}{axis}_{size}"
+
+    start, end = _parts(node, node.inputs[0], axis, size, list(range(size)), part("part"))
+    one = node.constant(part("one"), [1])
+    widest = node.emit("ReduceMax", [node.emit("Sub", [end, start], part("widths"))], part("widest"), keepdims=0)
+    bounds = [node.whole(part("first"), 0), widest, node.whole(part("step"), 1)]
+    first = node.emit("Unsqueeze", [start, one], part("column"))
+    units = node.emit("Add", [first, node.emit("Range", bounds, part("range"))], part("from"))
+    last = node.emit("Unsqueeze", [node.emit("Sub", [end, one], part("ends")), one], part("last"))
+    return node.emit("Min", [units, last], part("units"))
 
 
 def _parts(node: Emitter, x: str, axis: int, size: int, indices: list[int], prefix: str) -> tuple[str, str]:

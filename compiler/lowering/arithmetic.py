@@ -10,7 +10,20 @@ from torch import Tensor, nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
 from compiler.lowering.merging import fold
-from netspec.ops.arithmetic import Divide, Matmul, Max, Maximum, Mean, Min, Minimum, Reduction, Scale, Subtract, Sum
+from netspec.ops.arithmetic import (
+    ArgMax,
+    Divide,
+    Matmul,
+    Max,
+    Maximum,
+    Mean,
+    Min,
+    Minimum,
+    Reduction,
+    Scale,
+    Subtract,
+    Sum,
+)
 from netspec.ops.base import Op
 from netspec.ops.merging import Broadcasting
 from netspec.tensor import TensorType
@@ -109,6 +122,28 @@ class ReductionLowering(Lowering):
     def onnx(op: Reduction, node: Emitter) -> None:
         axes = node.constant("axes", op.reduced(node.types[0]))
         node.emit(_REDUCTIONS[type(op)][1], [node.inputs[0], axes], keepdims=int(op.keepdim))
+
+
+class GreatestAlong(nn.Module):
+    """The number of the greatest along an axis."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.argmax(self.axis)
+
+
+@lowers(ArgMax)
+class ArgMaxLowering(Lowering):
+    @staticmethod
+    def torch(op: ArgMax, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return GreatestAlong(op.axis)
+
+    @staticmethod
+    def onnx(op: ArgMax, node: Emitter) -> None:
+        node.emit("ArgMax", [node.inputs[0]], axis=op.axis, keepdims=0)
 
 
 class ProductOfMatrices(nn.Module):

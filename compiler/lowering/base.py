@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from numpy.typing import NDArray
 from torch import nn
 
 from netspec.ops.base import Op
@@ -20,7 +21,7 @@ class Emitter(Protocol):
     types: tuple[TensorType, ...]
 
     def weight(self, name: str) -> str:
-        """The name of an initializer that holds one of the op's own weights: its key in the state-dict."""
+        """The name of an initializer that holds one of the op's own weights, called as in `Op.weights`."""
 
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         """The name of an initializer with fixed one-dimensional values, int64 or float32."""
@@ -28,8 +29,20 @@ class Emitter(Protocol):
     def scalar(self, name: str, value: float) -> str:
         """The name of an initializer with one float32 number."""
 
+    def whole(self, name: str, value: int) -> str:
+        """The name of an initializer with one int64 number."""
+
+    def array(self, name: str, values: NDArray[Any]) -> str:
+        """The name of an initializer that holds an array."""
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
         """Adds a node; without `part` it gives the layer's result, with it an intermediate value."""
+
+    def emit_several(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> list[str]:
+        """Adds a node that gives several intermediate values, whose names it returns."""
+
+    def emit_part(self, op_type: str, inputs: Sequence[str], part: str, **attributes: Any) -> str:
+        """Adds the node that gives one result, called `part`, of an op with several."""
 
     def emit_parts(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> None:
         """Adds the node that gives the results of an op with several, by the names of its `parts`."""

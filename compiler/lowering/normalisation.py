@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from compiler.lowering.base import Emitter, Lowering, by_rank, lowers
-from netspec.ops.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
+from netspec.ops.normalisation import BatchNorm, GroupNorm, InstanceNorm, L2Norm, LayerNorm, LocalResponseNorm
 from netspec.tensor import TensorType
 
 _BY_RANK: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -97,6 +98,31 @@ class LocalResponseNormLowering(Lowering):
     @staticmethod
     def onnx(op: LocalResponseNorm, node: Emitter) -> None:
         node.emit("LRN", [node.inputs[0]], size=op.size, alpha=op.alpha, beta=op.beta, bias=op.k)
+
+
+class UnitLength(nn.Module):
+    """Each vector along an axis over its length."""
+
+    def __init__(self, axis: int = 1, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.axis = axis
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, dim=self.axis, eps=self.eps)
+
+
+@lowers(L2Norm)
+class L2NormLowering(Lowering):
+    @staticmethod
+    def torch(op: L2Norm, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return UnitLength(op.axis, op.eps)
+
+    @staticmethod
+    def onnx(op: L2Norm, node: Emitter) -> None:
+        (x,) = node.inputs
+        length = node.emit("ReduceL2", [x, node.constant("axis", [op.axis])], "length")
+        node.emit("Div", [x, node.emit("Max", [length, node.scalar("eps", op.eps)], "at_least_eps")])
 
 
 def _scale_and_shift(affine: bool, node: Emitter) -> tuple[str, str]:

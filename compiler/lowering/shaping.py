@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import torch
 from onnx import helper
@@ -25,7 +27,11 @@ class ReshapeSample(nn.Module):
         self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), *(size or x.shape[axis] for axis, size in enumerate(self.shape, start=1)))
+        sizes = [size or x.shape[axis] for axis, size in enumerate(self.shape, start=1)]
+        if -1 in sizes:  # also where there is nothing, of which PyTorch can't tell what is left
+            rest = [size for axis, size in enumerate(x.shape[1:], start=1) if self.shape[axis - 1 : axis] != (0,)]
+            sizes[sizes.index(-1)] = prod(rest) // prod(size for size in self.shape if size > 0)
+        return x.reshape(len(x), *sizes)
 
 
 @lowers(Reshape)
@@ -36,7 +42,9 @@ class ReshapeLowering(Lowering):
 
     @staticmethod
     def onnx(op: Reshape, node: Emitter) -> None:
-        node.emit("Reshape", [node.inputs[0], node.constant("shape", [0, *op.shape])])
+        known = op.output(*node.types).shape[1:]  # in place of -1, which can't be told where there is nothing
+        sizes = [dim if size < 0 and isinstance(dim, int) else size for size, dim in zip(op.shape, known, strict=True)]
+        node.emit("Reshape", [node.inputs[0], node.constant("shape", [0, *sizes])])
 
 
 class PermuteAxes(nn.Module):

@@ -30,15 +30,17 @@ def same_for_all(weight: Tensor, x: Tensor) -> Tensor:
     return weight.expand(len(x), *weight.shape)
 
 
-class ParameterForAll(nn.Module):
-    """One trained tensor, drawn from a normal distribution, for every sample of its input."""
+def drawn_parameter(shape: tuple[int, ...], mean: float = 0.0, std: float = 0.02) -> nn.Parameter:
+    """A trained tensor that begins with a normal distribution."""
+    return nn.Parameter(torch.empty(shape).normal_(mean, std))
+
+
+class OwnParameter(nn.Module):
+    """A trained tensor for every sample of its input. `compiler.module` makes it one of the container around it."""
 
     def __init__(self, shape: tuple[int, ...], mean: float = 0.0, std: float = 0.02) -> None:
         super().__init__()
-        self.shape = shape
-        self.mean = mean
-        self.std = std
-        self.weight = nn.Parameter(torch.empty(shape).normal_(mean, std))
+        self.weight = drawn_parameter(shape, mean, std)
 
     def forward(self, x: Tensor) -> Tensor:
         return same_for_all(self.weight, x)
@@ -71,11 +73,11 @@ def _for_all_samples(node: Emitter, value: str, shape: tuple[int, ...]) -> None:
 class ParameterLowering(Lowering):
     @staticmethod
     def torch(op: Parameter, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return ParameterForAll(op.shape, op.mean, op.std)
+        return OwnParameter(op.shape, op.mean, op.std)
 
     @staticmethod
     def onnx(op: Parameter, node: Emitter) -> None:
-        _for_all_samples(node, node.weight("weight"), op.shape)
+        _for_all_samples(node, node.weight(""), op.shape)
 
 
 @lowers(Constant)

@@ -18,6 +18,7 @@ class Action:
     Attributes:
         child: the child that is called, or the path of another container's module; "" for an expression.
         op: for an expression, what is worked out.
+        bare: whether the child is a tensor and no module.
         reads, writes: values: `.conv1` for what is made inside, `in0` for the first thing that comes in.
     """
 
@@ -25,6 +26,7 @@ class Action:
     op: Op | None
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def body_of(network: Network, plan: Plan) -> Body:
     for step in plan.steps:
         op = inline(network, step)
         child = "" if op is not None else names.get(step.module, step.module)
-        actions.append(Action(child, op, tuple(map(own, step.reads)), tuple(map(own, step.writes))))
+        reads, writes = tuple(map(own, step.reads)), tuple(map(own, step.writes))
+        actions.append(Action(child, op, reads, writes, is_bare(network, step)))
     return Body(tuple(actions), tuple(map(own, plan.gives)), len(plan.reads))
 
 
@@ -79,13 +82,20 @@ def inline(network: Network, step: Step) -> Op | None:
     return op if lowering_of(op).expression(op, step.reads) else None
 
 
+def is_bare(network: Network, step: Step) -> bool:
+    """Whether a step gives a tensor of the container itself, which is no module that could be called."""
+    return step.application in network.nodes and "" in network.layer(step.application)["weights"]
+
+
 def is_chain(plan: Plan, network: Network, usable: Callable[[str], bool]) -> bool:
     """Whether every child reads the one before, so that `nn.Sequential` does what the container does."""
     if len(plan.reads) != 1 or len(plan.gives) != 1 or not plan.steps:
         return False
     previous = plan.reads[0]
     for step, child in zip(plan.steps, plan.children.values(), strict=False):
-        if step.module != child or step.reads != (previous,) or len(step.writes) != 1 or inline(network, step):
+        if step.module != child or step.reads != (previous,) or len(step.writes) != 1:
+            return False
+        if inline(network, step) or is_bare(network, step):
             return False
         previous = step.writes[0]
     whole = len(plan.steps) == len(plan.children) and plan.gives == (previous,)
@@ -99,7 +109,13 @@ def is_dense(plan: Plan, network: Network) -> bool:
     previous = plan.reads[0]
     for layer, joined in zip(plan.steps[::2], plan.steps[1::2], strict=True):
         op = inline(network, joined)
-        if inline(network, layer) or layer.reads != (previous,) or op is None or op.kind != "concat":
+        if (
+            inline(network, layer)
+            or is_bare(network, layer)
+            or layer.reads != (previous,)
+            or op is None
+            or op.kind != "concat"
+        ):
             return False
         if op.__dict__ != {"axis": 1} or joined.reads != (previous, *layer.writes):
             return False

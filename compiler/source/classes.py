@@ -13,7 +13,7 @@ from compiler.module import submodule
 from compiler.plan import Plan, plans_of
 from compiler.source.block_texts import BlockTexts
 from compiler.source.bodies import Body, body_of, inline, is_chain, is_dense
-from compiler.source.construction import Chain, Expression, New, Raw, constructor_of, shape_of
+from compiler.source.construction import Chain, Expression, New, Raw, constructor_of, drawn, shape_of
 from compiler.source.fitting import Extra, unified
 from netspec.network import Network, is_under
 
@@ -61,6 +61,7 @@ class Classes:
         self.known: dict[str, Expression | None] = {}
         self.classes: list[SourceClass] = []
         self.of_module: dict[str, SourceClass] = {}
+        self.tensors = {layer["module"]: layer["op"] for _, layer in network.layers() if "" in layer["weights"]}
         self.names = {"DenseBlock", "OrderedDict", "Tensor"}
         self.groups: dict[tuple[str, str], list[Plan]] = {}
         for plan in self.plans.values():
@@ -90,6 +91,9 @@ class Classes:
 
     def made(self, path: str) -> Expression | None:
         plan = self.plans.get(path)
+        tensor = self.tensors.get(path)
+        if tensor is not None:
+            return drawn(tensor)
         if plan is None:
             return constructor_of(submodule(self.module, path))
         kind, inside = self.group(plan)

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 
 from compiler.errors import CompilerError
+from compiler.lowering.table import drawn_parameter
+from netspec.ops.base import Op
+from netspec.ops.table import Parameter
 
 # Where one number stands for all axes.
 PER_AXIS = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
@@ -35,14 +38,14 @@ class New:
         arguments: every argument by name, in the order of the signature.
         required: the ones without a default, which are given by position.
         defaults: of the others.
-        source: the class, where it is none of `torch.nn` and its text has to come along.
+        source: the class or function, where it is none of `torch.nn` and its text has to come along.
     """
 
     callee: str
     arguments: dict[str, Any]
     required: tuple[str, ...] = ()
     defaults: dict[str, Any] | None = None
-    source: type[nn.Module] | None = None
+    source: Callable[..., Any] | None = None
 
 
 @dataclass(slots=True)
@@ -83,13 +86,20 @@ def constructor_of(module: nn.Module) -> Expression:
     return New(cls.__name__, arguments, required, defaults, source=cls)
 
 
-def _signature(cls: type[nn.Module], without: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
+def drawn(op: Op) -> New:
+    """What makes the tensor of a layer whose module is its container."""
+    assert isinstance(op, Parameter)
+    required, defaults = _signature(drawn_parameter, ())
+    arguments = {name: getattr(op, name) for name in (*required, *defaults)}
+    return New(drawn_parameter.__name__, arguments, required, defaults, source=drawn_parameter)
+
+
+def _signature(cls: Callable[..., Any], without: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The arguments that have to be given, and the defaults of the others."""
-    initialise: Callable[..., None] = cls.__init__
     parameters = [
         parameter
-        for name, parameter in inspect.signature(initialise).parameters.items()
-        if name not in ("self", *without) and not name.startswith("_") and "VAR" not in parameter.kind.name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name not in without and not name.startswith("_") and "VAR" not in parameter.kind.name
     ]
     required = tuple(p.name for p in parameters if p.default is p.empty)
     return required, {p.name: p.default for p in parameters if p.default is not p.empty}

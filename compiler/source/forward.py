@@ -22,11 +22,15 @@ class Line:
     value: str | None = None
 
 
-def attribute(name: str, owner: str = "self") -> str:
-    """A child module as it is written: `self.conv1`, or past attribute access where that means something else."""
+def attribute(name: str, bare: bool = False) -> str:
+    """A child as it is written: `self.conv1`, or past attribute access where that means something else.
+
+    Args:
+        bare: it is a tensor and no module.
+    """
     if not name.isidentifier() or hasattr(nn.Module, name):
-        return f'{owner}._modules["{name}"]'
-    return f"{owner}.{name}"
+        return f'self.{"_parameters" if bare else "_modules"}["{name}"]'
+    return f"self.{name}"
 
 
 class _Names:
@@ -88,8 +92,10 @@ def forward_lines(
 def _call(action: Action, arguments: list[str], conditional: bool, lent: Sequence[str]) -> str:
     if action.op is not None:
         return lowering_of(action.op).expression(action.op, arguments)
-    module = attribute(action.child) if not lent or lent[0] != action.child else action.child
+    module = attribute(action.child, action.bare) if not lent or lent[0] != action.child else action.child
     if "." in action.child:
         module, lent = lent[0], lent[1:]
     call = f"{module}({', '.join([*arguments, *lent])})"
+    if action.bare:
+        call = f"same_for_all({module}, {arguments[0]})"
     return f"{call} if {module} is not None else {arguments[0]}" if conditional else call

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
+from compiler.lowering.table import drawn_parameter, same_for_all
 from compiler.module import build
 from compiler.source.classes import Child, Classes, SourceClass, borrowed_by
 from compiler.source.construction import Chain, Expression, New, value_text, written
@@ -53,7 +55,9 @@ class _Writer:
         """Notes what an expression needs above it."""
         if isinstance(expression, New):
             if expression.source is not None:
-                self.helpers.add(expression.source)
+                self.helpers.add(cast(type | FunctionType, expression.source))
+            if expression.source is drawn_parameter:
+                self.helpers.add(cast(FunctionType, same_for_all))
             for value in expression.arguments.values():
                 if isinstance(value, New | Chain):
                     self.look(value)
@@ -117,9 +121,10 @@ class _Writer:
 
     def assignment(self, child: Child) -> str:
         made = written(child.expression)
+        bare = isinstance(child.expression, New) and child.expression.source is drawn_parameter
         if child.condition:
             made = f"{made} if {child.condition} else None"
-        return f"{attribute(child.name)} = {made}"
+        return f"{attribute(child.name, bare)} = {made}"
 
     def forward(self, cls: SourceClass) -> Iterator[str]:
         plan = cls.model
@@ -133,7 +138,9 @@ class _Writer:
                 return parameters[path]
             below = path.removeprefix(f"{plan.path}.") if plan.path else path
             first, _, rest = below.partition(".")
-            return f'{attribute(first)}.get_submodule("{rest}")' if rest else attribute(first)
+            bare = path in self.found.tensors
+            get = "get_parameter" if bare else "get_submodule"
+            return f'{attribute(first)}.{get}("{rest}")' if rest else attribute(first, bare)
 
         lent: dict[str, list[str]] = {}
         for step in plan.steps:
@@ -144,7 +151,9 @@ class _Writer:
                 lent[name] = own + [lend(path) for path in needed]
         conditional = {child.name: child.condition is not None for child in cls.children}
         lines = forward_lines(cls.body, inputs, conditional, lent)
-        arguments = [f"{name}: Tensor" for name in inputs] + [f"{name}: nn.Module" for name in parameters.values()]
+        arguments = [f"{name}: Tensor" for name in inputs] + [
+            f"{name}: {'Tensor' if path in self.found.tensors else 'nn.Module'}" for path, name in parameters.items()
+        ]
         result = "Tensor" if len(cls.body.gives) == 1 else "tuple[Tensor, ...]"
         yield f"    def forward({', '.join(['self', *arguments])}) -> {result}:"
         column = min(max(len(line.code) for line in lines), COMMENT_COLUMN)

@@ -189,3 +189,23 @@ class Matmul(Op):
         macs = self.macs(inputs, output)
         formula = "×".join(str(size) for size in (*output.shape[1:], k))
         yield Line("MACs", formula, f"{macs:,}" if isinstance(macs, int) else str(macs))
+
+
+class ArgMax(Op):
+    """The number of the greatest along an axis, which goes: of a map of class scores, the class at each place.
+
+    In: N × …. Out: the same without `axis`, whole numbers from 0; of equals, one of them.
+    Source: Long et al. 2015, "Fully convolutional networks", section 4.
+    """
+
+    kind: ClassVar[str] = "argmax"
+
+    axis: int = 1
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        (x,) = inputs
+        axis = axis_after_batch(x, self.axis)
+        return TensorType((*x.shape[:axis], *x.shape[axis + 1 :]), "int64")
+
+    def window(self, *inputs: TensorType) -> Window:
+        return SCRAMBLED

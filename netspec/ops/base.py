@@ -111,7 +111,7 @@ class Op(BaseModel):
         return {}
 
     def weights(self, *inputs: TensorType) -> dict[str, Weight]:
-        """The tensors that the op owns, in the order of PyTorch's state-dict."""
+        """The tensors that the op owns, in the order of PyTorch's state-dict; one under "" has the layer's own path."""
         return {}
 
     def macs(self, inputs: tuple[TensorType, ...], output: TensorType) -> Dim:
@@ -124,6 +124,13 @@ class Op(BaseModel):
     def window(self, *inputs: TensorType) -> Window | None:
         """What a unit sees of its input; None where it sees one unit at its own place."""
         return None
+
+    def strides_read(self, *inputs: TensorType) -> tuple[int | None, ...]:
+        """The stride that the op takes each map that it reads to have, in pixels of the image; None for any.
+
+        The map's own is held against it; the arguments that state strides are called `stride` or `strides`.
+        """
+        return ()
 
     def held(self, *inputs: TensorType) -> tuple[Any, ...]:
         """What the op's module keeps of its inputs' sizes: a module that is shared must keep the same everywhere."""

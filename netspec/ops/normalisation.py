@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field as Argument
 
-from netspec.ops.base import Count, Line, Op
+from netspec.ops.base import Count, Line, Op, axis_after_batch
 from netspec.tensor import ShapeError, TensorType, Weight, need_known, need_rank
 
 
@@ -160,3 +160,20 @@ class LocalResponseNorm(Op):
                 f"{self.size} neighbouring channels have no middle", help="give an odd `size`", argument="size"
             )
         return x
+
+
+class L2Norm(Op):
+    """Each vector along an axis over its length, x / max(‖x‖₂, eps): of a map, the channels of every place.
+
+    In and out: any shape. A scale for each channel is a `parameter` that it is multiplied with.
+    Source: Liu et al. 2015, "ParseNet", section 3.3; Liu et al. 2016, "SSD", section 3.1.
+    """
+
+    kind: ClassVar[str] = "l2norm"
+
+    axis: int = 1
+    eps: Annotated[float, Argument(gt=0)] = 1e-12
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        axis_after_batch(inputs[0], self.axis)
+        return inputs[0]

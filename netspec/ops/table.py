@@ -46,7 +46,7 @@ class Parameter(Op):
     """A trained tensor, the same for every sample: a class token, a position embedding, a scale for each channel.
 
     In: any shape, of which only the number of samples counts. Out: N × `shape`. Training starts from a normal
-    distribution around `mean`, or from `mean` itself where `std` is 0.
+    distribution around `mean`, or from `mean` itself where `std` is 0. Its key in the state-dict is the layer's path.
     Source: Dosovitskiy et al. 2020, "An image is worth 16×16 words", equation 1.
     """
 
@@ -61,7 +61,7 @@ class Parameter(Op):
         return TensorType((inputs[0].shape[0], *self.shape))
 
     def weights(self, *inputs: TensorType) -> dict[str, Weight]:
-        return {"weight": Weight(self.shape)}
+        return {"": Weight(self.shape)}
 
     def window(self, *inputs: TensorType) -> Window:
         return SCRAMBLED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netspec.data_choices import Augment
 from netspec.document import LANGUAGE_VERSION, SECTIONS, Block, Document, _InputModel
 from netspec.expect import ASSERTIONS
 from netspec.layers import CONTAINERS
@@ -178,7 +179,8 @@ def _train() -> Schema:
         kinds = [of_choice(name, choice) for choice in choices.values()]
         schema = {"anyOf": [word(kinds, strict=True), mapping(kinds, {}, strict=True)]}
         sections[name] = documented(schema, _CHOICES.get(name, ""))
-    return _object(sections | fields(TrainNumbers))
+    augment = documented(_object(fields(Augment)), "How every image is varied anew in every epoch.")
+    return _object(sections | {"augment": augment} | fields(TrainNumbers))
 
 
 def _blocks(document: Document) -> list[Kind]:

@@ -198,4 +198,86 @@ ROWS = [
     Row("{multiply: [a, b, c]}", {"a": VECTOR, "b": VECTOR, "c": VECTOR}),
     Row("{concat: [a, b]}", {"a": IMAGE, "b": "[N, 3, H, W]"}),
     Row("{concat: [a, b, c], axis: 2}", {"a": SEQUENCE, "b": SEQUENCE, "c": SEQUENCE}),
+    Row(
+        "{roi_align: 3, strides: [2], from: [a, before]}",
+        {"a": IMAGE, "b": "[N, 5, 4]"},
+        before="{scale: 2.7, shift: -1.3, from: b}",
+    ),
+    Row(
+        "{roi_align: [2, 3], strides: [1, 2, 4], sampling: 3, aligned: true, canonical_size: 8, canonical_level: 1, "
+        "from: [a, b, c, before]}",
+        {"a": "[N, 4, 16, 12]", "b": "[N, 4, 8, 6]", "c": "[N, 4, 4, 3]", "d": "[N, P, 4]"},
+        before="{scale: 2.7, shift: -1.3, from: d}",
+    ),
+    Row(
+        "{roi_pool: [3, 2], stride: 2, from: [a, before]}",
+        {"a": IMAGE, "b": "[N, P, 4]"},
+        before="{scale: 2.7, shift: -1.3, from: b}",
+    ),
+    *on(IMAGE, "{spatial_pyramid_pool: [3, 2, 1]}", "{l2norm: 1}", "{l2norm: -1, eps: 0.5}"),
+    *on("[N, 4, 13, 7]", "{spatial_pyramid_pool: [4, 3, 1]}", "{adaptive_maxpool: [5, 3]}"),
+    *on("[N, T, 4, H]", "fold_batch"),
+    Row("{unfold_batch: [before, x]}", {"x": "[N, T, 4, H]"}, before="fold_batch"),
+    *on("[N, 4, H, W]", "argmax", "{argmax: -1}"),
+    Row(
+        "{yolo: 3, anchors: [[3, 4], [5.5, 2]], stride: 8}",
+        {"x": "[N, 16, H, W]"},
+        after="{concat: [layer.raw, layer.boxes, layer.scores], axis: 2}",
+    ),
+    Row(
+        "{yolo: 1, anchors: [[3, 4]], stride: 4, scores: softmax}",
+        {"x": "[N, 6, 3, 2]"},
+        after="{concat: [layer.raw, layer.boxes, layer.scores], axis: 2}",
+    ),
+    Row(
+        "{yolo_grid: 3, grid: 2, boxes: 2, from: [a, b]}",
+        {"a": "[N, 52]", "b": "[N, 1, H, W]"},
+        after="{concat: [layer.boxes, layer.scores], axis: 2}",
+    ),
+    Row("{distances: 5, stride: 8}", {"x": "[N, 20, H, W]"}, after="{concat: [layer.raw, layer.boxes], axis: 2}"),
+    Row("{distances: 1, stride: 4}", {"x": "[N, 4, H, 3]"}, after="{concat: [layer.raw, layer.boxes], axis: 2}"),
+    Row("{anchors: [4, [3, 5.5]], strides: [2, 4], ratios: [0.5, 1], from: [a, b]}", {"a": IMAGE, "b": "[N, 3, D, T]"}),
+    Row("{anchors: [[8, 16]], strides: [3], rounded: false}", {"x": "[N, 4, 5, 3]"}),
+    Row(
+        "{default_boxes: [0.2, 0.5, 0.9], ratios: [[2], [2, 3]], strides: [2, 4], from: [a, b, c]}",
+        {"a": IMAGE, "b": "[N, 3, D, T]", "c": "[N, 3, L, W]"},
+    ),
+    Row(
+        "{default_boxes: [0.5, 1.1], ratios: [[]], strides: [8], from: [a, b]}",
+        {"a": "[N, 2, 3, 2]", "b": "[N, 3, 24, 16]"},
+    ),
+    *on("[N, 12, H, W]", "{per_box: 4}", "{per_box: 1}"),
+    Row("{per_box: 3, from: [a, b]}", {"a": "[N, 6, H, W]", "b": "[N, 9, D, T]"}),
+    Row("{decode_boxes: [a, b]}", {"a": "[N, T, 4]", "b": "[N, T, 4]"}),
+    Row("{decode_boxes: [a, b], offset_weights: [10, 10, 5, 5], clip: 1.5}", {"a": "[N, T, 12]", "b": "[N, T, 4]"}),
+    Row("{clip_boxes: [before, b]}", {"a": "[N, T, 4]", "b": IMAGE}, before="{scale: 9, from: a}"),
+    Row("{clip_boxes: [before, b]}", {"a": "[N, T, 3, 4]", "b": "[N, 1, 5, 7]"}, before="{scale: 9, from: a}"),
+    *(
+        Row(
+            f"{{nms: 0.3, {rest}, from: [a, b]}}", {"a": boxes, "b": "[N, L, 4]"}, after="{scale: 2, from: layer.boxes}"
+        )
+        for boxes in ("[N, L, 4]", "[N, L, 4, 4]")
+        for rest in (
+            "score: 0.1, detections: 7",
+            "score: -0.5, detections: 30, candidates: 6, background: true",
+            "score: 0.2, detections: 60, agnostic: true, min_size: 0.5",
+            "score: -0.2, detections: 5, agnostic: true, candidates: 8, background: true, min_size: 0.2",
+            "score: 9, detections: 3",
+        )
+    ),
+    Row(
+        "{nms: 0.1, score: 0, detections: 4, candidates: 9, from: [a, b]}",
+        {"a": "[N, 11, 4]", "b": "[N, 11, 2]"},
+        after="{scale: 1, from: layer.scores}",
+    ),
+    Row("{proposals: 6, candidates: 8, iou: 0.2, from: [a, b]}", {"a": "[N, L, 1]", "b": "[N, L, 4]"}),
+    Row("{proposals: 20, candidates: 8, iou: 0.2, min_size: 0.4, from: [a, b]}", {"a": "[N, 9, 2]", "b": "[N, 9, 4]"}),
+    Row(
+        "{proposals: 12, candidates: 7, iou: 0.1, from: [a, b, c, d]}",
+        {"a": "[N, L, 1]", "b": "[N, T, 1]", "c": "[N, L, 4]", "d": "[N, T, 4]"},
+    ),
+    Row(
+        "{proposals: 9, candidates: 7, iou: 0.1, from: [a, b, c, d]}",
+        {"a": "[N, 9, 1]", "b": "[N, 5, 2]", "c": "[N, 9, 4]", "d": "[N, 5, 4]"},
+    ),
 ]

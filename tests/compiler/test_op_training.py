@@ -59,19 +59,19 @@ def test_causal_attention_reads_nothing_that_comes_after() -> None:
 
 def test_a_parameter_begins_as_it_is_told() -> None:
     inputs = "x: {shape: [N, 3]}"
-    drawn = build(network_of(inputs, "p: {parameter: [200, 100], mean: 3, std: 0.5}")).p.weight.detach()
+    drawn = build(network_of(inputs, "p: {parameter: [200, 100], mean: 3, std: 0.5}")).p.detach()
     assert abs(float(drawn.mean()) - 3) < 0.02
     assert abs(float(drawn.std()) - 0.5) < 0.02
-    assert torch.equal(build(network_of(inputs, "p: {parameter: [4], mean: 1, std: 0}")).p.weight, torch.ones(4))
+    assert torch.equal(build(network_of(inputs, "p: {parameter: [4], mean: 1, std: 0}")).p, torch.ones(4))
 
 
 def test_a_class_token_goes_before_the_patches() -> None:
     net = ("token: {parameter: [1, 4]}", "all: {concat: [token, x], axis: 1}", "first: {slice: 1, stop: 1}")
     module = build(network_of("x: {shape: [N, T, 4]}", *net))
     x = torch.randn(3, 5, 4)
-    torch.testing.assert_close(module(x), module.token.weight.expand(3, 1, 4))
+    torch.testing.assert_close(module(x), module.token.expand(3, 1, 4))
     module(x).sum().backward()
-    torch.testing.assert_close(module.token.weight.grad, torch.full((1, 4), 3.0))
+    torch.testing.assert_close(module.token.grad, torch.full((1, 4), 3.0))
 
 
 def test_a_constant_is_no_weight_and_follows_the_device_and_type() -> None:

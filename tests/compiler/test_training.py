@@ -22,7 +22,8 @@ from compiler.cli.common import choose_device
 from compiler.data import load_data
 from compiler.errors import CompilerError
 from compiler.module import build
-from compiler.training import learning_rate, make_loss
+from compiler.tasks.outputs import make_loss
+from compiler.training import learning_rate
 from netspec import load
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -352,14 +353,13 @@ def test_work_lost_to_a_crash_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_pa
     recipe = network.sections["train"]
     saved: list[tuple[int, int]] = []
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    run = training.Run(build(network), load_data(network, recipe.data, tmp_path), recipe, torch.device("cpu"))
-    hooks = training.Hooks(
-        after_step=lambda run: None,
-        after_epoch=lambda run, best: None,
-        save=lambda run: saved.append((run.state.epoch, run.state.step)),
-        stop=lambda: False,
-    )
-    assert training.train(run, hooks)
+    run = training.Run(network, build(network), load_data(network, recipe.data, tmp_path), torch.device("cpu"))
+
+    class Saved(training.Hooks):
+        def save(self, run: training.Run) -> None:
+            saved.append((run.state.epoch, run.state.step))
+
+    assert training.train(run, Saved())
     assert saved[:3] == [(0, 1), (0, 2), (0, 3)]
     assert saved[-1] == (1, 0)
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from compiler.data import Data, load_data
+from compiler.batches import Data
+from compiler.data import load_data
 from compiler.errors import CompilerError
 from netspec import load
 

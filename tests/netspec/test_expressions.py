@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from netspec.expressions import MAX_LENGTH, ExpressionError, evaluate, parse
 
 SCOPE = {"a": 7, "b": -3, "c": 2.5, "yes": True, "no": False, "ks": (3, 5, 7)}
-PYTHON = {**SCOPE, "min": min, "max": max, "abs": abs, "ceil": math.ceil, "floor": math.floor, "__builtins__": {}}
+PYTHON = {
+    **SCOPE,
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "len": len,
+    "__builtins__": {},
+}
 
 
 def value(text: str, **scope: Any) -> Any:
@@ -25,7 +34,7 @@ def python(text: str) -> Any:
 
 numbers = (
     st.integers(0, 99).map(str)
-    | st.sampled_from(["a", "b", "c", "ks[0]", "ks[-1]", "1_000", "0.5", "1e2"])
+    | st.sampled_from(["a", "b", "c", "ks[0]", "ks[-1]", "len(ks)", "1_000", "0.5", "1e2"])
     | st.floats(0, 100).map(lambda x: f"{x:.3f}")
 )
 
@@ -140,6 +149,7 @@ def test_what_depends_on_an_unknown_shape_is_not_known() -> None:
         ("9**9**9", "the result is too large", 0, 7),
         ("ks[3]", "index 3 is outside a list of 3", 0, 5),
         ("a[0]", "only a list can be indexed", 0, 4),
+        ("len(a)", "only a list has a length", 0, 6),
         ("1 + yes", "arithmetic needs numbers, found a truth value", 4, 3),
         ("1 + ks", "arithmetic needs numbers, found `(3, 5, 7)`", 4, 2),
         ("sqrt(4)", "there is no function `sqrt`", 0, 4),

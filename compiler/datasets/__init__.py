@@ -1,0 +1,1 @@
+"""Images with boxes and masks: made, read from files, varied, and put into batches for a network."""

@@ -1,0 +1,157 @@
+"""Boxes that stand at every place of a map, and what a head predicts for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from compiler.lowering.base import Emitter, Lowering, lowers
+from netspec.dims import Dim
+from netspec.ops.anchors import Anchors, Cell, DefaultBoxes, PerBox
+from netspec.tensor import TensorType
+
+FLOAT = TensorProto.FLOAT
+Array = NDArray[np.float32]
+# Which of left, top, right and bottom lie along an axis.
+_X = (1.0, 0.0, 1.0, 0.0)
+_Y = (0.0, 1.0, 0.0, 1.0)
+
+
+def every_place(cells: Sequence[Cell], stride: int, map_size: Sequence[int], image_size: Sequence[int]) -> Array:
+    """The boxes of a level, h·w·A × 4: row by row, in a place as the cells stand.
+
+    Args:
+        map_size, image_size: height and width; the image's counts for cells that are parts of it.
+    """
+    height, width = image_size
+    sides = np.array([width, height, width, height], np.float32)
+    own = np.array([cell.offset for cell in cells], np.float32) + np.array([c.part for c in cells], np.float32) * sides
+    rows, columns = (np.arange(size, dtype=np.float32) * stride for size in map_size)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    return (np.stack((x, y, x, y), -1)[:, :, None] + own).reshape(-1, 4)
+
+
+class BoxesAtPlaces(nn.Module):
+    """The boxes of all levels, N × B × 4; those of the last sizes and device are kept.
+
+    The last tensor that it is given is the image, if `of_image`; all others are the levels' maps.
+    """
+
+    def __init__(self, cells: tuple[tuple[Cell, ...], ...], strides: tuple[int, ...], of_image: bool) -> None:
+        super().__init__()
+        self.cells = cells
+        self.strides = strides
+        self.of_image = of_image
+        self.kept: dict[tuple[object, ...], Tensor] = {}
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        first = inputs[0]
+        sizes = tuple(tuple(x.shape[2:]) for x in inputs)
+        key = (sizes, first.device, first.dtype)
+        if key not in self.kept:
+            image = sizes[-1] if self.of_image else (0, 0)
+            levels = zip(self.cells, self.strides, sizes, strict=False)
+            boxes = np.concatenate([every_place(cells, stride, size, image) for cells, stride, size in levels])
+            self.kept = {key: torch.from_numpy(boxes).to(first)}
+        return self.kept[key].expand(len(first), -1, -1)
+
+
+class _AtPlacesLowering(Lowering):
+    @staticmethod
+    def torch(op: Anchors | DefaultBoxes, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return BoxesAtPlaces(op.cells(), op.strides, isinstance(op, DefaultBoxes))
+
+    @staticmethod
+    def onnx(op: Anchors | DefaultBoxes, node: Emitter) -> None:
+        """Numbers where all sizes are fixed; else worked out from the sizes, level by level."""
+        of_image = isinstance(op, DefaultBoxes)
+        sizes = [numbers_of(x.spatial) for x in node.types]
+        image = (sizes[-1] if of_image else None) or (0, 0)
+        levels = list(zip(op.cells(), op.strides, sizes, strict=False))
+        known = [every_place(cells, stride, size, image) for cells, stride, size in levels if size is not None]
+        if len(known) == len(levels) and None not in sizes:
+            boxes = node.array("boxes", np.concatenate(known))
+        else:
+            sides = _sides(node) if of_image else ""
+            found = [_level(node, index, cells, stride, sides) for index, (cells, stride, _) in enumerate(levels)]
+            boxes = node.emit("Concat", found, "boxes", axis=0)
+        samples = node.emit("Shape", [node.inputs[0]], "samples", start=0, end=1)
+        shape = node.emit("Concat", [samples, node.constant("ones", [1, 1])], "shape", axis=0)
+        node.emit("Expand", [boxes, shape])
+
+
+lowers(Anchors)(_AtPlacesLowering)
+lowers(DefaultBoxes)(_AtPlacesLowering)
+
+
+def numbers_of(spatial: Sequence[Dim]) -> tuple[int, ...] | None:
+    """Sizes as numbers; None where one is free."""
+    known = tuple(size for size in spatial if isinstance(size, int))
+    return known if len(known) == len(spatial) else None
+
+
+def _sides(node: Emitter) -> str:
+    """Width and height of the image, which is read last: 1 × 2 numbers."""
+    size = node.emit("Shape", [node.inputs[-1]], "image_size", start=2)
+    turned = node.emit("Gather", [size, node.array("turned", np.array([[1, 0]]))], "image_turned")
+    return node.emit("Cast", [turned], "image_sides", to=FLOAT)
+
+
+def _level(node: Emitter, index: int, cells: Sequence[Cell], stride: int, sides: str) -> str:
+    """The boxes of a level: the row and the column of every place times what they move, plus the boxes of one place."""
+
+    def part(name: str) -> str:
+        return f"{name}{index}"
+
+    own = node.array(part("offsets"), np.array([cell.offset for cell in cells], np.float32).reshape(-1))
+    if sides:
+        parts = np.array([cell.part for cell in cells], np.float32).reshape(-1)
+        by_side = node.array(part("parts"), np.stack((parts * _corners(_X, cells), parts * _corners(_Y, cells))))
+        own = node.emit("Gemm", [sides, by_side, own], part("own"))
+    size = node.emit("Shape", [node.inputs[index]], part("size"), start=2)
+    one = helper.make_tensor("one", TensorProto.BOOL, [1], [True])
+    places = node.emit("NonZero", [node.emit("ConstantOfShape", [size], part("map"), value=one)], part("places"))
+    numbers = node.emit("Cast", [places], part("rows_and_columns"), to=FLOAT)
+    moves = node.array(part("moves"), np.stack((_corners(_Y, cells), _corners(_X, cells))) * np.float32(stride))
+    boxes = node.emit("Gemm", [numbers, moves, own], part("of_places"), transA=1)
+    return node.emit("Reshape", [boxes, node.constant("four", [-1, 4])], part("level"))
+
+
+def _corners(which: Sequence[float], cells: Sequence[Cell]) -> Array:
+    """For the corners of all boxes of a place, 1 where they are of an axis and 0 elsewhere."""
+    return np.tile(np.array(which, np.float32), len(cells))
+
+
+class RowsPerBox(nn.Module):
+    """Maps N × A·k × h × w as rows N × B × k, one level after another."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        rows = [x.permute(0, 2, 3, 1).reshape(len(x), -1, self.numbers) for x in maps]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
+
+
+@lowers(PerBox)
+class PerBoxLowering(Lowering):
+    @staticmethod
+    def torch(op: PerBox, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return RowsPerBox(op.numbers)
+
+    @staticmethod
+    def onnx(op: PerBox, node: Emitter) -> None:
+        shape = node.constant("shape", [0, -1, op.numbers])
+        alone = len(node.inputs) == 1
+        levels = []
+        for index, x in enumerate(node.inputs):
+            places_first = node.emit("Transpose", [x], f"places_first{index}", perm=[0, 2, 3, 1])
+            levels.append(node.emit("Reshape", [places_first, shape], "" if alone else f"level{index}"))
+        if not alone:
+            node.emit("Concat", levels, axis=1)

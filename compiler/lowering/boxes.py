@@ -1,0 +1,85 @@
+"""Boxes that a head's numbers lead to, and what of them lies in the image."""
+
+from __future__ import annotations
+
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from compiler.detection.boxes import TINY, decode
+from compiler.lowering.base import Emitter, Lowering, lowers
+from netspec.ops.boxes import ClipBoxes, DecodeBoxes
+from netspec.tensor import TensorType
+
+
+class BoxesFrom(nn.Module):
+    """Decodes N × B × (C·)4 numbers against N × B × 4 boxes; with `several` there is a box for each class."""
+
+    def __init__(self, weights: tuple[float, ...], clip: float, several: bool = False) -> None:
+        super().__init__()
+        self.weights = weights
+        self.clip = clip
+        self.several = several
+
+    def forward(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        if self.several:
+            deltas, boxes = deltas.reshape(*deltas.shape[:2], -1, 4), boxes[:, :, None]
+        return decode(deltas, boxes, self.weights, self.clip)
+
+
+@lowers(DecodeBoxes)
+class DecodeBoxesLowering(Lowering):
+    @staticmethod
+    def torch(op: DecodeBoxes, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return BoxesFrom(op.offset_weights, op.clip, op.classes(inputs[0]) is not None)
+
+    @staticmethod
+    def onnx(op: DecodeBoxes, node: Emitter) -> None:
+        """x and y side by side, and width and height: corners and moves are pairs."""
+        deltas, boxes = node.inputs
+        classes = op.classes(node.types[0])
+        if classes is not None:
+            deltas = node.emit("Reshape", [deltas, node.constant("each", [0, 0, classes, 4])], "of_classes")
+            boxes = node.emit("Unsqueeze", [boxes, node.constant("axis", [2])], "of_all")
+        if set(op.offset_weights) != {1.0}:
+            deltas = node.emit("Div", [deltas, node.constant("weights", op.offset_weights)], "offsets")
+        pairs = node.constant("pairs", [2, 2])
+        near, far = node.emit_several("Split", [boxes, pairs], ["near", "far"], axis=-1)
+        move, grow = node.emit_several("Split", [deltas, pairs], ["move", "grow"], axis=-1)
+        half = node.scalar("half", 0.5)
+        sides = node.emit("Max", [node.emit("Sub", [far, near], "span"), node.scalar("least", TINY)], "sides")
+        middle = node.emit("Mul", [node.emit("Add", [near, far], "both"), half], "middle")
+        centre = node.emit("Add", [middle, node.emit("Mul", [move, sides], "way")], "centre")
+        growth = node.emit("Exp", [node.emit("Min", [grow, node.scalar("clip", op.clip)], "clipped")], "growth")
+        reach = node.emit("Mul", [node.emit("Mul", [sides, growth], "grown"), half], "reach")
+        corners = [node.emit("Sub", [centre, reach], "start"), node.emit("Add", [centre, reach], "end")]
+        node.emit("Concat", corners, axis=-1)
+
+
+class ClippedTo(nn.Module):
+    """Boxes N × … × 4 cut off at the borders of an image."""
+
+    def forward(self, boxes: Tensor, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+        return torch.stack((x, y), -1).flatten(-2)
+
+
+@lowers(ClipBoxes)
+class ClipBoxesLowering(Lowering):
+    @staticmethod
+    def torch(op: ClipBoxes, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return ClippedTo()
+
+    @staticmethod
+    def onnx(op: ClipBoxes, node: Emitter) -> None:
+        boxes, image = node.inputs
+        height, width = node.types[1].spatial
+        inside = node.emit("Max", [boxes, node.scalar("border", 0.0)], "inside")
+        if isinstance(height, int) and isinstance(width, int):
+            most = node.constant("borders", [float(side) for side in (width, height, width, height)])
+        else:
+            size = node.emit("Shape", [image], "size", start=2)
+            most = node.emit("Gather", [size, node.constant("order", [1, 0, 1, 0])], "whole")
+            most = node.emit("Cast", [most], "borders", to=TensorProto.FLOAT)
+        node.emit("Min", [inside, most])

@@ -1,0 +1,349 @@
+"""Non-maximum suppression: of boxes that overlap, the best one.
+
+Both lowerings take the first of equal scores, and reckon the overlaps with the same operations in float32, so that they
+keep the same boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from compiler.detection.boxes import iou, pairwise
+from compiler.lowering.base import Emitter, Lowering, lowers
+from netspec.dims import Dim
+from netspec.ops.suppression import Nms, Proposals
+from netspec.tensor import TensorType
+
+NONE = -float("inf")  # the score of what does not count
+LEAST = float(np.finfo(np.float32).min)
+BLOCK = 128  # boxes that are held against one another at a time
+
+
+def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` greatest of the last axis, falling, and their places; of equal ones the first is the greater.
+
+    `topk` leaves open which of equal ones it gives. So each is made different: above, the bits of the number, turned
+    into a whole number of the same order; below, how many stand behind it.
+    """
+    bits = (scores.float() + 0.0).view(torch.int32).long()  # + 0.0 makes one of both zeros
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    behind = torch.arange(scores.shape[-1] - 1, -1, -1, device=scores.device)
+    places = scores.shape[-1] - 1 - ((ordered << 32 | behind).topk(count).values & 0xFFFFFFFF)
+    return scores.gather(-1, places), places
+
+
+def suppressed(boxes: Tensor, overlap: float, most: int) -> Tensor:
+    """The places of the boxes that are kept of K × 4, best first, at most so many.
+
+    Block by block, boxes that are still there are held against one another, and all that follow against those kept.
+    """
+    boxes = _upright(boxes)
+    left = torch.arange(len(boxes), device=boxes.device)
+    kept = [left[:0]]
+    while len(left) and sum(map(len, kept)) < most:
+        block, left = left[:BLOCK], left[BLOCK:]
+        block = block[_greedy(pairwise(iou, boxes[block], boxes[block]) > overlap)]
+        kept.append(block)
+        if len(left):
+            left = left[~(pairwise(iou, boxes[block], boxes[left]) > overlap).any(0)]
+    return torch.cat(kept)[:most]
+
+
+def _greedy(overlapping: Tensor) -> Tensor:
+    """Which of K boxes, best first, are kept: those that no kept one before overlaps, of K × K pairs that do.
+
+    Starting from all, each round lets those kept suppress. After round i the first i are final, so the greedy choice is
+    the only one that a round leaves as it is; it is reached after as many rounds as the longest chain of suppressions.
+    """
+    before = overlapping.triu(1)
+    kept = torch.ones(len(before), dtype=torch.bool, device=before.device)
+    while True:
+        now = ~(before & kept[:, None]).any(0)
+        if torch.equal(now, kept):
+            return kept
+        kept = now
+
+
+def _upright(boxes: Tensor) -> Tensor:
+    """Boxes of any two opposite corners as left, top, right, bottom."""
+    first, second = boxes[..., :2].float(), boxes[..., 2:].float()
+    return torch.cat((torch.minimum(first, second), torch.maximum(first, second)), -1)
+
+
+def _large_enough(boxes: Tensor, least: float) -> Tensor:
+    """Which boxes … × 4 have no side below `least`."""
+    return ((boxes[..., 2:] - boxes[..., :2]) >= least).all(-1)
+
+
+def padded(scores: Tensor, count: int) -> Tensor:
+    """N × K scores with as many behind them that don't count as make it `count`."""
+    return nn.functional.pad(scores, (0, max(0, count - scores.shape[1])), value=NONE)
+
+
+class BestBoxes(nn.Module):
+    """The detections of each image: boxes N × K × 4, scores N × K, labels N × K, counts N."""
+
+    def __init__(self, op: Nms) -> None:
+        super().__init__()
+        self.op = op
+
+    def forward(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        op = self.op
+        if op.background:
+            scores = scores[..., 1:]
+            boxes = boxes[:, :, 1:] if boxes.dim() == 4 else boxes
+        own = None  # the class of each box, where it has but one
+        if op.agnostic:
+            scores, own = scores.max(2, keepdim=True)
+            boxes = boxes.take_along_dim(own[..., None], 2)[:, :, 0] if boxes.dim() == 4 else boxes
+        with torch.no_grad():
+            values, places, labels = self.chosen(boxes.detach(), scores.detach())
+        found = values > NONE
+        at, of_class = places[..., None], labels[..., None]
+        rows = scores.take_along_dim(at, 1)
+        kept = boxes.take_along_dim(at if boxes.dim() == 3 else at[..., None], 1)
+        if boxes.dim() == 4:
+            kept = kept.take_along_dim(of_class[..., None], 2)[:, :, 0]
+        if own is not None:
+            labels = own.take_along_dim(at, 1)[..., 0]
+        return (
+            kept.where(found[..., None], 0),
+            rows.take_along_dim(of_class, 2)[..., 0].where(found, 0),
+            labels.where(found, -1),
+            found.sum(1),
+        )
+
+    def chosen(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The scores, places and classes of the best boxes, each N × K; scores of −∞ behind the last one."""
+        op = self.op
+        counts = scores > op.score
+        if op.min_size:
+            large = _large_enough(boxes, op.min_size)
+            counts = counts & (large if large.dim() == 3 else large[..., None])
+        many = counts.sum(1)
+        most = max(1, min(int(many.max()), op.candidates or scores.shape[1]))
+        values, places = best(scores.where(counts, NONE).transpose(1, 2), most)
+        kept = torch.full_like(values, NONE)
+        for image, classes in enumerate(many.tolist()):
+            for label, count in enumerate(classes):
+                if count:
+                    at = places[image, label, :count]
+                    here = boxes[image, at] if boxes.dim() == 3 else boxes[image, at, label]
+                    ranks = suppressed(here, op.iou, op.detections)
+                    kept[image, label, ranks] = values[image, label, ranks]
+        scores, ranks = best(padded(kept.flatten(1), op.detections), op.detections)
+        ranks = ranks.where(scores > NONE, 0)
+        return scores, places.flatten(1).gather(1, ranks), ranks // most
+
+
+@lowers(Nms)
+class NmsLowering(Lowering):
+    @staticmethod
+    def torch(op: Nms, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return BestBoxes(op)
+
+    @staticmethod
+    def onnx(op: Nms, node: Emitter) -> None:
+        """Where a class has boxes of its own, by what they are or by which are the best, it is an image of one class.
+
+        NonMaxSuppression then sees N·C images.
+        """
+        boxes, scores, own = _scored(op, node)
+        size, classes = node.types[1].shape[1], 1 if op.agnostic else op.classes(node.types[1])
+        alone = node.types[0].rank == 4 and not op.agnostic
+        if op.candidates is not None and not (isinstance(size, int) and size <= op.candidates):
+            count, size = _at_most(node, scores, 2, size, op.candidates)
+            scores, places = node.emit_several("TopK", [scores, count], ["best", "places"], axis=2)
+            at = node.emit("Unsqueeze", [places, node.constant("inner", [3])], "places_at")
+            boxes = node.emit("GatherND", [boxes, at], "candidates", batch_dims=2 if alone else 1)
+            own = node.emit("Flatten", [node.emit("GatherND", [own, at], "owns", batch_dims=1)], "own") if own else ""
+            alone = True
+        if alone:
+            rows = node.emit("Flatten", [scores], "rows", axis=2)
+            rows = node.emit("Unsqueeze", [rows, node.constant("one_class", [1])], "rows_of_one")
+            flat = node.emit("Flatten", [boxes], "box_numbers", axis=2)
+            each = node.emit("Reshape", [flat, node.constant("each", [0, -1, 4])], "box_rows")
+            kept = _kept(node, each, rows, op.iou, op.score, op.detections)
+            kept = node.emit("Reshape", [kept, node.emit("Shape", [scores], "shape")], "kept_by_class")
+            boxes = node.emit("Reshape", [boxes, node.constant("all", [0, -1, 4])], "all_boxes")
+        else:
+            kept = _kept(node, boxes, scores, op.iou, op.score, op.detections)
+        values, ranks, found = _best_of(node, kept, size * classes, op.detections, op.score)
+        of_class = node.emit("Shape", [kept], "of_class", start=2)
+        last, nothing = node.constant("last_axis", [-1]), node.scalar("nothing", 0.0)
+        places = ranks if alone else node.emit("Mod", [ranks, of_class], "place")
+        at = node.emit("Unsqueeze", [places, last], "at")
+        chosen = node.emit("GatherND", [boxes, at], "best_boxes", batch_dims=1)
+        node.emit_part("Where", [node.emit("Unsqueeze", [found, last], "found_boxes"), chosen, nothing], "boxes")
+        node.emit_part("Where", [found, values, nothing], "scores")
+        if own:
+            labels = node.emit("GatherND", [own, at], "best_labels", batch_dims=1)
+        else:
+            labels = node.emit("Div", [ranks, of_class], "best_labels")
+        node.emit_part("Where", [found, labels, node.whole("no_class", -1)], "labels")
+        ones = node.emit("Cast", [found], "ones", to=TensorProto.INT64)
+        node.emit_part("ReduceSum", [ones, node.constant("boxes_axis", [1])], "counts", keepdims=0)
+
+
+def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
+    """Boxes N × B × 4 or N × C × B × 4, their scores N × C × B, and the class of each, N × B, where it has but one."""
+    boxes, scores = node.inputs
+    of_class = node.types[0].rank == 4
+    classes = node.constant("class_axis", [2])
+    if op.background:
+        behind = [node.constant("first_class", [1]), node.constant("end", [2**62]), classes]
+        scores = node.emit("Slice", [scores, *behind], "foreground")
+        boxes = node.emit("Slice", [boxes, *behind], "foreground_boxes") if of_class else boxes
+    own = ""
+    if op.agnostic:
+        own = node.emit("ArgMax", [scores], "own_class", axis=2, keepdims=0)
+        scores = node.emit("ReduceMax", [scores, classes], "own_score")
+        if of_class:
+            at = node.emit("Unsqueeze", [own, classes], "own_class_at")
+            boxes = node.emit("GatherND", [boxes, at], "own_boxes", batch_dims=2)
+            of_class = False
+    if op.min_size:
+        scores = _of_large(node, boxes, scores, op.min_size, keep=not of_class)
+    if of_class:
+        boxes = node.emit("Transpose", [boxes], "boxes_by_class", perm=[0, 2, 1, 3])
+    return boxes, node.emit("Transpose", [scores], "by_class", perm=[0, 2, 1]), own
+
+
+def _of_large(node: Emitter, boxes: str, scores: str, least: float, keep: bool) -> str:
+    """Scores N × B × C, −∞ where a side of the box is below `least`."""
+    pairs = node.constant("pairs", [2, 2])
+    near, far = node.emit_several("Split", [boxes, pairs], ["near", "far"], axis=-1)
+    sides = node.emit("Sub", [far, near], "sides")
+    side = node.emit("ReduceMin", [sides, node.constant("side_axis", [-1])], "shorter_side", keepdims=int(keep))
+    large = node.emit("GreaterOrEqual", [side, node.scalar("least_side", least)], "large")
+    return node.emit("Where", [large, scores, node.scalar("none", NONE)], "of_large")
+
+
+def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int, name: str = "count") -> tuple[str, Dim]:
+    """The number of entries that are taken along an axis, as a vector of one: `most`, or all that there are."""
+    if isinstance(size, int):
+        return node.constant(name, [min(size, most)]), min(size, most)
+    there = node.emit("Shape", [x], f"{name}_there", start=axis, end=axis + 1)
+    return node.emit("Min", [there, node.constant(f"{name}_most", [most])], name), size
+
+
+def _kept(node: Emitter, boxes: str, scores: str, overlap: float, least: float, most: int) -> str:
+    """The scores, N × C × B, of what suppression keeps of each class; −∞ elsewhere."""
+    limits = [node.constant("most", [most]), node.constant("overlap", [overlap]), node.constant("least_score", [least])]
+    chosen = node.emit("NonMaxSuppression", [boxes, scores, *limits], "chosen")
+    nothing = helper.make_tensor("none", TensorProto.FLOAT, [1], [NONE])
+    empty = node.emit("ConstantOfShape", [node.emit("Shape", [scores], "size")], "empty", value=nothing)
+    return node.emit("ScatterND", [empty, chosen, node.emit("GatherND", [scores, chosen], "chosen_scores")], "kept")
+
+
+def _best_of(node: Emitter, kept: str, size: Dim, count: int, least: float) -> tuple[str, str, str]:
+    """The best of each image: their scores, their ranks in N × … laid out in a row, and which there are, N × count."""
+    flat = node.emit("Flatten", [kept], "in_a_row", axis=1)
+    if not (isinstance(size, int) and size >= count):
+        pads = [node.constant("behind", [0, count]), node.scalar("none", NONE), node.constant("row_axis", [1])]
+        flat = node.emit("Pad", [flat, *pads], "and_behind")
+    values, ranks = node.emit_several("TopK", [flat, node.constant("detections", [count])], ["values", "ranks"], axis=1)
+    found = node.emit("Greater", [values, node.scalar("worst", least)], "found")
+    return values, node.emit("Where", [found, ranks, node.whole("first", 0)], "found_ranks"), found
+
+
+class BestOfLevels(nn.Module):
+    """The proposals of each image, N × count × 4, from the objectness of each level and then the boxes of each."""
+
+    def __init__(self, op: Proposals) -> None:
+        super().__init__()
+        self.op = op
+
+    @torch.no_grad()
+    def forward(self, *inputs: Tensor) -> Tensor:
+        op = self.op
+        count, candidates = (op.training, op.training) if self.training else (op.count, op.candidates)
+        levels = len(inputs) // 2
+        all_boxes, all_scores = [], []
+        for objectness, boxes in zip(inputs[:levels], inputs[levels:], strict=True):
+            marks = objectness[..., 1] - objectness[..., 0] if objectness.shape[2] == 2 else objectness[..., 0]
+            scores, places = best(marks, min(candidates, marks.shape[1]))
+            boxes = boxes.take_along_dim(places[..., None], 1)
+            scores = scores.where(_large_enough(boxes, op.min_size) & (scores > NONE), NONE)
+            all_boxes.append(boxes)
+            all_scores.append(self.kept(boxes, scores, count))
+        scores, ranks = best(padded(torch.cat(all_scores, 1), count), count)
+        found = scores > NONE
+        chosen = torch.cat(all_boxes, 1).take_along_dim(ranks.where(found, 0)[..., None], 1)
+        return chosen.where(found[..., None], 0)
+
+    def kept(self, boxes: Tensor, scores: Tensor, count: int) -> Tensor:
+        """The scores N × K of what is kept of boxes N × K × 4, best first; −∞ elsewhere."""
+        kept = torch.full_like(scores, NONE)
+        for image, there in enumerate(scores > NONE):
+            ranks = there.nonzero()[:, 0]
+            ranks = ranks[suppressed(boxes[image, ranks], self.op.iou, count)]
+            kept[image, ranks] = scores[image, ranks]
+        return kept
+
+
+@lowers(Proposals)
+class ProposalsLowering(Lowering):
+    @staticmethod
+    def torch(op: Proposals, inputs: tuple[TensorType, ...]) -> nn.Module:
+        return BestOfLevels(op)
+
+    @staticmethod
+    def onnx(op: Proposals, node: Emitter) -> None:
+        """The candidates of all levels side by side; to NonMaxSuppression a level is a class with scores of its own."""
+        levels = len(node.inputs) // 2
+        sizes = [x.shape[1] for x in node.types[:levels]]
+        found = [_candidates(node, op, index, sizes[index]) for index in range(levels)]
+        boxes = _joined(node, [boxes for _, boxes, _ in found], "all_boxes")
+        scores = _joined(node, [scores for scores, _, _ in found], "all_scores")
+        scores = node.emit("Unsqueeze", [scores, node.constant("after_boxes", [2])], "scores_of_one")
+        scores = _of_large(node, boxes, scores, op.min_size, keep=True)
+        scores = node.emit("Transpose", [scores], "one_level", perm=[0, 2, 1])
+        counts = [count for _, _, count in found]
+        if levels > 1:
+            own = node.emit("Where", [_own_level(node, found, counts), scores, node.scalar("none", NONE)], "by_level")
+            kept = _kept(node, boxes, own, op.iou, LEAST, op.count)
+            kept = node.emit("ReduceMax", [kept, node.constant("level_axis", [1])], "of_all_levels")
+        else:
+            kept = _kept(node, boxes, scores, op.iou, LEAST, op.count)
+        _, ranks, there = _best_of(node, kept, sum(counts), op.count, LEAST)
+        last = node.constant("last_axis", [-1])
+        at = node.emit("Unsqueeze", [ranks, last], "at")
+        chosen = node.emit("GatherND", [boxes, at], "best_boxes", batch_dims=1)
+        node.emit("Where", [node.emit("Unsqueeze", [there, last], "there"), chosen, node.scalar("nothing", 0.0)])
+
+
+def _candidates(node: Emitter, op: Proposals, index: int, size: Dim) -> tuple[str, str, Dim]:
+    """The best of a level: scores N × K, boxes N × K × 4, and how many they are."""
+    objectness, boxes = node.inputs[index], node.inputs[len(node.inputs) // 2 + index]
+    if node.types[index].shape[2] == 2:
+        columns = node.emit_several("Split", [objectness, node.constant("one_each", [1, 1])],
+                                    [f"background{index}", f"object{index}"], axis=2)  # fmt: skip
+        objectness = node.emit("Sub", columns[::-1], f"objectness{index}")
+    marks = node.emit("Flatten", [objectness], f"marks{index}", axis=1)
+    count, kept = _at_most(node, marks, 1, size, op.candidates, f"count{index}")
+    scores, places = node.emit_several("TopK", [marks, count], [f"best{index}", f"places{index}"], axis=1)
+    at = node.emit("Unsqueeze", [places, node.constant("number_axis", [2])], f"at{index}")
+    return scores, node.emit("GatherND", [boxes, at], f"boxes{index}", batch_dims=1), kept
+
+
+def _own_level(node: Emitter, found: Iterable[tuple[str, str, Dim]], counts: list[Dim]) -> str:
+    """Which of all candidates are of each level: L × K."""
+    levels = np.arange(len(counts))
+    known = [count for count in counts if isinstance(count, int)]
+    if len(known) == len(counts):
+        return node.array("own", levels[:, None] == levels.repeat(known))
+    numbers = []
+    for index, (scores, _, _) in enumerate(found):
+        size = node.emit("Shape", [scores], f"size{index}", start=1)
+        numbers.append(node.emit("Expand", [node.constant(f"level{index}", [index]), size], f"numbers{index}"))
+    return node.emit("Equal", [node.array("levels", levels[:, None]), _joined(node, numbers, "number", 0)], "own")
+
+
+def _joined(node: Emitter, parts: list[str], name: str, axis: int = 1) -> str:
+    return parts[0] if len(parts) == 1 else node.emit("Concat", parts, name, axis=axis)

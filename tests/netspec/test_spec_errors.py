@@ -25,7 +25,7 @@ def test_an_error_survives_pickling(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(caught.value))
     assert isinstance(again, SpecError)
     assert str(again) == str(caught.value)
-    assert [as_text([d]) for d in again.diagnostics] == [as_text([d]) for d in caught.value.diagnostics]
+    assert [as_text(d) for d in again.diagnostics] == [as_text(d) for d in caught.value.diagnostics]
 
 
 def test_an_error_comes_out_of_a_worker_process() -> None:

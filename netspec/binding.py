@@ -313,7 +313,7 @@ def describe(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         ]
         return ", or ".join(texts)
     if origin is tuple:
-        return f"a list, each {describe(parts[0])}"
+        return f"a list{' of two' if len(parts) == 2 and parts[1] is not ... else ''}, each {describe(parts[0])}"
     text = _NAMES.get(annotation, "a mapping")
     bounds = _constraints(metadata)
     low = next((f"of at least {b.ge}" for b in bounds if isinstance(b, Ge)), None) or next(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from compiler.datasets.sample import Sample
 from compiler.detection.criterion import Target
 from netspec.ops.imaging import Fitting
 
@@ -41,12 +42,14 @@ class Batch:
         inputs: what the network reads, in the order of its inputs, N × … each.
         targets: a tensor with a row for each sample (class numbers, values, masks), or the objects of each image.
         names: of the samples: a file's path, or a number.
-        places: of the images in the first input, where they are images of any size, as they are and not varied.
+        samples: images of any size as they were read, with the truth in their pixels, where they are not varied.
+        places: of these images in the first input.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor | tuple[Target, ...]
     names: tuple[str, ...]
+    samples: tuple[Sample, ...] = ()
     places: tuple[Place, ...] = ()
 
     def __len__(self) -> int:
@@ -83,8 +86,13 @@ class Split(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A training split and a held-out one; `labels` names the classes, and is empty where there are none."""
+    """A training split and a held-out one; `labels` names the classes, and is empty where there are none.
+
+    Attributes:
+        skipped: why samples were left out, by their names; it grows where more of them are met.
+    """
 
     train: Split
     test: Split
     labels: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)

@@ -15,15 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from compiler.batches import Batch, Data
+from compiler.datasets.batching import picture_data
+from compiler.datasets.digits import digit_images, digit_split
+from compiler.datasets.folders import SPLIT_SEED, located
 from compiler.errors import CompilerError
 from compiler.onnx_graph import image_preprocessing
 from compiler.targets import check_labels, class_count, classifies, fit
 from netspec.choices import Choice, Digits, Folder, Npz
+from netspec.data_choices import Pictures
 from netspec.network import Network
 from netspec.recipe_checks import is_image
 
@@ -32,7 +35,6 @@ ARRAYS = ("x", "y", "x_test", "y_test")
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 # Decoded images are kept up to this many bytes; beyond it they are decoded anew in every epoch.
 CACHE_BYTES = 2 * 1024**3
-SPLIT_SEED = 0  # the split belongs to the data, not to a run: runs with other seeds are measured on the same samples
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -48,20 +50,21 @@ class ArraySplit:
     Attributes:
         targets: class indices (int64), or values of any shape (float32), one for each sample.
         names: a name for each sample: a file's path, or its number.
-        read: gives the inputs of the samples at these indices, N × …, as float32.
+        read: gives the inputs of the samples at these indices, N × …, as float32; varied as of an epoch, where one is
+            given.
     """
 
     targets: Tensor
     names: Sequence[str]
-    read: Callable[[Tensor], Tensor]
+    read: Callable[[Tensor, int | None], Tensor]
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, indices: Tensor, epoch: int | None = None) -> Batch:
-        """The samples at these indices; nothing is drawn."""
+        """The samples at these indices."""
         names = tuple(self.names[index] for index in indices.tolist())
-        return Batch((self.read(indices),), self.targets[indices], names)
+        return Batch((self.read(indices, epoch),), self.targets[indices], names)
 
 
 def load_data(network: Network, choice: Choice, base: Path) -> Data:
@@ -73,34 +76,16 @@ def load_data(network: Network, choice: Choice, base: Path) -> Data:
     Raises:
         CompilerError: it isn't there, is damaged, holds NaN, or does not fit the network.
     """
+    if isinstance(choice, Pictures):
+        return picture_data(network, choice, base)
     if len(network.inputs) != 1:
         raise CompilerError(f"training takes networks with one input, `{network.name}` has {len(network.inputs)}")
     if isinstance(choice, Digits):
         return _digits(network, choice)
     if isinstance(choice, Folder):
-        return _folder(network, choice, _located(base, choice.path))
+        return _folder(network, choice, located(base, choice.path))
     assert isinstance(choice, Npz)
-    return _npz(network, choice, _located(base, choice.path))
-
-
-def _located(base: Path, path: str) -> Path:
-    try:
-        return base / Path(path).expanduser()
-    except RuntimeError:  # `~name/…`
-        raise CompilerError(f"`{path}` is in the folder of a user who is not known here") from None
-
-
-def digit_images() -> tuple[Array, Array]:
-    """The digits as 8-bit images, 1,797 × 8 × 8 with ink white, and their classes."""
-    digits = load_digits()
-    return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64)
-
-
-def digit_split(share: float) -> tuple[Array, Array]:
-    """Indices of the training and held-out digits; every class has its share in both."""
-    _, classes = digit_images()
-    train, test = train_test_split(np.arange(len(classes)), test_size=share, random_state=SPLIT_SEED, stratify=classes)
-    return np.sort(train), np.sort(test)
+    return _npz(network, choice, located(base, choice.path))
 
 
 # -- images
@@ -118,6 +103,8 @@ class _ImageReader:
                 f"{what} need an input N × 1 or 3 × height × width; `{name}` is {shown}",
                 "give the input such a shape",
             )
+        recipe = network.sections["train"]
+        self.augment, self.seed = recipe.augment, recipe.numbers.seed
         self.steps = image_preprocessing(network, name)
         if self.steps["size"] is None:
             raise CompilerError(
@@ -137,8 +124,12 @@ class _ImageReader:
         # In rows of memory as PyTorch has them: some of its CPU kernels write past the end of others.
         return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """N × C × H × W bytes as the network's input."""
+    def inputs(self, pixels: Tensor, chosen: Tensor, epoch: int | None) -> Tensor:
+        """N × C × H × W bytes, of the samples of these numbers, as the network's input; varied as of an epoch."""
+        if epoch is not None and self.augment is not None:
+            from compiler.datasets.augment import varied_pixels  # Kornia is for those that use it
+
+            pixels = varied_pixels(pixels, self.augment, self.seed, epoch, chosen.tolist())
         scale: float = self.steps["scale"]
         return (pixels * scale - self.mean) / self.std
 
@@ -154,7 +145,9 @@ def _digits(network: Network, choice: Digits) -> Data:
     def split(indices: Array) -> ArraySplit:
         own = pixels[torch.from_numpy(indices)]
         names = [str(index) for index in indices]
-        return ArraySplit(targets[torch.from_numpy(indices)], names, lambda chosen: reader.normalised(own[chosen]))
+        return ArraySplit(
+            targets[torch.from_numpy(indices)], names, lambda chosen, epoch: reader.inputs(own[chosen], chosen, epoch)
+        )
 
     train, test = digit_split(choice.test)
     return Data(split(train), split(test), labels)
@@ -235,8 +228,8 @@ def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> Arr
             cache[index] = pixels
         return pixels
 
-    def read(chosen: Tensor) -> Tensor:
-        return reader.normalised(torch.from_numpy(np.stack(list(pool.map(decode, chosen.tolist())))))
+    def read(chosen: Tensor, epoch: int | None) -> Tensor:
+        return reader.inputs(torch.from_numpy(np.stack(list(pool.map(decode, chosen.tolist())))), chosen, epoch)
 
     return ArraySplit(torch.from_numpy(classes), [str(file) for file in files], read)
 
@@ -322,4 +315,4 @@ def _check_samples(network: Network, arrays: dict[str, Array], x_name: str, y_na
 
 def _array_split(x: Array, y: Array) -> ArraySplit:
     inputs = torch.from_numpy(x)
-    return ArraySplit(torch.from_numpy(y), [str(index) for index in range(len(y))], lambda chosen: inputs[chosen])
+    return ArraySplit(torch.from_numpy(y), [str(index) for index in range(len(y))], lambda chosen, _: inputs[chosen])

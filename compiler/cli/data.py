@@ -9,7 +9,7 @@ import click
 from PIL import Image
 
 from compiler.cli.common import told
-from compiler.data import digit_images, digit_split
+from compiler.datasets.digits import digit_images, digit_split
 from compiler.datasets.scenes import digit_scenes
 from compiler.datasets.writing import Form, write_dataset
 from compiler.errors import CompilerError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from torch import Tensor
 from compiler.training import Run
 
 REFRESH_SECONDS = 0.1
+MAX_NAMED = 20  # samples that are left out, at a time
 
 
 class Display:
@@ -76,6 +77,24 @@ class Display:
             self.progress.update(task, numbers="measuring")
         finally:
             self.progress.remove_task(task)
+
+
+class LeftOut:
+    """Samples that could not be used, each named once."""
+
+    def __init__(self, console: Console, skipped: Mapping[str, str]) -> None:
+        self.console, self.skipped = console, skipped
+        self.told = 0
+
+    def tell(self) -> None:
+        """Names those that have come up since it was last asked, and counts them all."""
+        new = [*self.skipped.values()][self.told :]
+        self.told += len(new)
+        for message in new[:MAX_NAMED]:
+            self.console.print(f"left out: {message}", markup=False)
+        if new:
+            more = f", {len(new) - MAX_NAMED:,} more now" if len(new) > MAX_NAMED else ""
+            self.console.print(f"samples left out: {self.told:,}{more}")
 
 
 def _speed(samples: float) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from compiler.cli.common import choose_device, spec_folder, told
-from compiler.cli.progress import Display
+from compiler.cli.progress import Display, LeftOut
 from compiler.data import load_data
 from compiler.errors import CompilerError
 from compiler.metrics import Metrics
@@ -31,12 +31,14 @@ from compiler.run_directory import (
     restore,
     save_checkpoint,
     save_epoch,
+    save_picture,
     start_run,
 )
 from compiler.training import Hooks, Run, train
 from compiler.weights import fitting_weights
 from netspec.cli.common import load_or_exit, set_option
 from netspec.cli.interrupts import INTERRUPTED
+from netspec.data_choices import OnError
 from netspec.diagnostics import nearest
 from netspec.network import Network
 
@@ -53,6 +55,11 @@ from netspec.network import Network
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from these weights, not from random ones.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: auto.")
 @click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision, on CUDA.")
+@click.option(
+    "--on-error",
+    type=click.Choice(get_args(OnError)),
+    help="What to do with images that can't be used; the same as --set train.data.on_error=….",
+)
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard files into the run's folder too.")
 @told
 def command(
@@ -65,6 +72,7 @@ def command(
     weights: Path | None,
     device: str,
     amp: Any,
+    on_error: OnError | None,
     tensorboard: bool,
 ) -> None:
     """Train SPEC on the data that its `train` section names.
@@ -75,6 +83,8 @@ def command(
         raise click.UsageError("--resume goes on with a run, --overwrite replaces it: give one of the two")
     if epochs is not None:
         settings = (*settings, f"train.epochs={epochs}")
+    if on_error is not None:
+        settings = (*settings, f"train.data.on_error={on_error}")
     network = load_or_exit(spec, settings)
     recipe = network.sections.get("train")
     if recipe is None:
@@ -93,10 +103,12 @@ def command(
         clear_run(out)
         start_run(out, network, settings, data.labels)
     console = Console(highlight=False, soft_wrap=True)
+    left_out = LeftOut(console, data.skipped)
+    left_out.tell()
     _announce(console, network, run, out, resumed)
     writer = _tensorboard(out, run) if tensorboard else None
     with _interruptible() as interrupted, Display(console, run) as display:
-        hooks = _Hooks(out, display, interrupted, writer)
+        hooks = _Hooks(out, display, left_out, interrupted, writer)
         finished = train(run, hooks)
         if finished:
             write_report(out, run, hooks)
@@ -115,15 +127,20 @@ def command(
 class _Hooks(Hooks):
     """Saves what a run leaves, shows how it goes, and asks whether it is to stop."""
 
-    def __init__(self, out: Path, display: Display, interrupted: Callable[[], bool], writer: Any) -> None:
-        self.out, self.display, self.interrupted, self.writer = out, display, interrupted, writer
+    def __init__(
+        self, out: Path, display: Display, left_out: LeftOut, interrupted: Callable[[], bool], writer: Any
+    ) -> None:
+        self.out, self.display, self.left_out = out, display, left_out
+        self.interrupted, self.writer = interrupted, writer
 
     def after_step(self, run: Run) -> None:
         self.display.step(run)
 
     def after_epoch(self, run: Run, is_best: bool) -> None:
         save_epoch(self.out, run, is_best)
+        save_picture(self.out, run)
         self.display.epoch(run, is_best)
+        self.left_out.tell()
         if self.writer:
             _write_tensorboard(self.writer, run.state.history[-1])
 

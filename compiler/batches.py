@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from compiler.datasets.sample import Sample
 from compiler.detection.criterion import Target
 from netspec.ops.imaging import Fitting
 
@@ -41,12 +42,14 @@ class Batch:
         inputs: what the network reads, in the order of its inputs, N × … each.
         targets: a tensor with a row for each sample (class numbers, values, masks), or the objects of each image.
         names: of the samples: a file's path, or a number.
-        places: of the images in the first input, where they are images of any size, as they are and not varied.
+        samples: images of any size as they were read, with the truth in their pixels, where they are not varied.
+        places: of these images in the first input.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor | tuple[Target, ...]
     names: tuple[str, ...]
+    samples: tuple[Sample, ...] = ()
     places: tuple[Place, ...] = ()
 
     def __len__(self) -> int:

@@ -25,9 +25,9 @@ MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
 DATA_PATHS = {
     "folder": (),
     "npz": (),
-    "coco": ("images_in", "test", "test_images_in"),
-    "voc": (),
-    "yolo": (),
+    "coco": ("images_in", "test", "test_images_in", "proposals"),
+    "voc": ("proposals",),
+    "yolo": ("proposals",),
     "masks": (),
 }
 ADDING = "a layer that is added below those of the base names what it reads: `from: …`"
@@ -137,11 +137,16 @@ def _with(mapping: Mapping, key: str, node: Node) -> Mapping:
 
 def _add_blocks(blocks: dict[str, Entry], more: dict[str, Entry], where: Span | None) -> None:
     for name, entry in more.items():
-        if name in blocks:
+        if name in blocks and not _is_same(blocks[name].key.span, entry.key.span):
             labels = (Label(blocks[name].key.span, "first defined here"),)
             message = f"two blocks are called `{name}`"
             raise SpecError([Diagnostic("duplicate-name", message, where or entry.key.span, labels=labels)])
         blocks[name] = entry
+
+
+def _is_same(one: Span, other: Span) -> bool:
+    """Whether two places are one in one file, which several files may use."""
+    return one.source.text == other.source.text and (one.line, one.column) == (other.line, other.column)
 
 
 def _merge(base: Mapping, own: Mapping, where: Span) -> Mapping:
@@ -233,11 +238,17 @@ def _yaml_node(node: Node) -> yaml.Node:
         # The tag that the dumper expects of this text, so that it writes none: our reader goes by the text alone.
         return yaml.ScalarNode(_RESOLVER.resolve(yaml.ScalarNode, node.text, (True, False)), node.text)
     if isinstance(node, Sequence):
-        return yaml.SequenceNode("tag:yaml.org,2002:seq", [_yaml_node(item) for item in node.items], flow_style=True)
+        items = [_yaml_node(item) for item in node.items]
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", items, flow_style=_is_plain(node))
     pairs = [(_yaml_node(entry.key), _yaml_node(entry.value)) for entry in node.entries.values()]
     return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=_is_small(node))
 
 
 def _is_small(node: Mapping) -> bool:
     """Whether a mapping reads well on one line: a layer with its arguments."""
-    return all(isinstance(entry.value, Scalar | Sequence) for entry in node.entries.values()) and len(node.entries) < 8
+    return all(_is_plain(entry.value) for entry in node.entries.values()) and len(node.entries) < 8
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a value is one word or number, or a list of such."""
+    return isinstance(node, Scalar) or (isinstance(node, Sequence) and all(map(_is_plain, node.items)))

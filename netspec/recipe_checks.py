@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netspec.choices import CrossEntropy, Npz
+from netspec.choices import CrossEntropy
 from netspec.data_checks import check_data
 from netspec.data_choices import Pictures
 from netspec.detection_checks import check_detector, classes_of
@@ -55,7 +55,7 @@ def _class_scores(network: Network, train: Train, entry: Entry) -> Iterator[Diag
         return  # that there is nothing to compare is told elsewhere
     for output in network.outputs:
         wanted, help = "N × classes", "let the network end with `linear: classes`, or write `loss: mse`"
-        fits = is_class_scores(network, output) or (isinstance(train.data, Npz) and is_score_map(network, output))
+        fits = is_class_scores(network, output)
         if _has_masks(train):
             wanted, help = "N × classes × height × width", "let the network end with `{conv: classes, kernel: 1}`"
             fits = is_score_map(network, output)

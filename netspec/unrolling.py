@@ -34,7 +34,7 @@ from netspec.layers import (
     LayerForm,
     read_layer,
 )
-from netspec.names import bad_name
+from netspec.names import bad_name, is_number
 from netspec.network import Network
 from netspec.ops.merging import Add, Concat
 from netspec.parameters import LayerValue, as_data
@@ -83,7 +83,8 @@ class Unroller(Reader):
             for name, entry in body.entries.items():
                 del scope.later[name]
                 scope.current = name
-                wrong = bad_name(entry.key, "a layer") or self.taken(entry.key, scope)
+                wrong = None if is_number(name) else bad_name(entry.key, "a layer")
+                wrong = wrong or self.taken(entry.key, scope)
                 if wrong:
                     self.report(wrong, scope)
                     previous = Result(None)

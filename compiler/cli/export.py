@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from compiler.cli.common import told
+from compiler.cli.sources import find_source
 from compiler.errors import CompilerError
 from compiler.export import export
 from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
-from compiler.run_directory import check_run, is_run
 from compiler.verify import TOLERANCE, Comparison, agrees, compare
 from compiler.weights import fitting_weights
-from netspec.cli.common import load_or_exit, set_option, show_diagnostics
-from netspec.network import Network
+from netspec.cli.common import set_option
 
 
 @click.command(epilog="Example: netspec export runs/resnet --verify")
@@ -55,9 +53,11 @@ def command(
         raise click.BadParameter(
             f"{tolerance} is no number that a difference can be held against", param_hint="--tolerance"
         )
-    network, labels, output, weights = _find(source, settings, output, weights)
+    found = find_source(source, settings, weights)
+    network, weights = found.network, found.weights
+    output = output or (found.run / "model.onnx" if found.run else Path(f"{Path(network.file).stem}.onnx"))
     module = build(network, seed, fitting_weights(network, weights) if weights is not None else None).eval()
-    side = export(network, module, output, labels, served=not as_trained)
+    side = export(network, module, output, found.labels, served=not as_trained)
     results = compare(network, module, output, served=not as_trained) if verify else []
     facts = {
         "file": str(output),
@@ -97,29 +97,3 @@ def _describe(result: Comparison) -> str:
         f"{shapes}: greatest difference {result.difference:.2e}, "
         f"{result.relative:.1e} of the output's largest magnitude"
     )
-
-
-def _find(
-    source: str, settings: tuple[str, ...], output: Path | None, weights: Path | None
-) -> tuple[Network, list[str], Path, Path | None]:
-    """The network, its labels, where to write, and the weights, for a run or a spec."""
-    folder = Path(source)
-    if not folder.is_dir():
-        network = load_or_exit(source, settings)
-        return network, [], output or Path(f"{Path(network.file).stem}.onnx"), weights
-    if not is_run(folder):
-        raise CompilerError(f"`{folder}` is a folder, but holds no training run", "name a spec, or the --out of a run")
-    if settings:
-        raise CompilerError("a run has its settings already", "leave --set out, or export the spec")
-    checked, facts = check_run(folder)
-    if checked.network is None:
-        show_diagnostics(checked.obstacles, checked.omitted)
-        sys.exit(1)
-    return checked.network, facts.get("labels", []), output or folder / "model.onnx", weights or _weights(folder)
-
-
-def _weights(folder: Path) -> Path:
-    path = folder / "best.safetensors"
-    if not path.is_file():
-        raise CompilerError(f"the run in `{folder}` has no weights yet", "let it finish an epoch")
-    return path

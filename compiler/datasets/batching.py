@@ -139,7 +139,13 @@ class NetworkInput:
             targets = tuple(target(sample, place) for sample, place in zip(samples, places, strict=True))
         else:
             targets = self._masks(samples, (images.shape[2], images.shape[3]))
-        return Batch(inputs, targets, tuple(sample.name for sample in samples), () if varied else places)
+        return Batch(
+            inputs,
+            targets,
+            tuple(sample.name for sample in samples),
+            () if varied else tuple(samples),
+            () if varied else places,
+        )
 
     def images(self, images: Sequence[Array]) -> Tensor:
         """Images as N × C × H × W; where they come in several sizes, filled up with zeros below and to the right."""

@@ -105,7 +105,7 @@ class NetworkInput:
             raise CompilerError(f"`{network.name}` reads {len(images)} images N × 1 or 3 × height × width, not one")
         self.fitting = preparation(network, images[0])
         self.prepare: nn.Module = PrepareImages(self.fitting)
-        channels, *size = network.concrete(network.layer(images[0])["output"].shape)[1:]
+        channels, *size = network.layer(images[0])["output"].shape[1:]
         self.grey = channels == 1
         self.size = tuple(side if isinstance(side, int) else None for side in size)
         self.detects = detects
@@ -139,13 +139,8 @@ class NetworkInput:
             targets = tuple(target(sample, place) for sample, place in zip(samples, places, strict=True))
         else:
             targets = self._masks(samples, (images.shape[2], images.shape[3]))
-        return Batch(
-            inputs,
-            targets,
-            tuple(sample.name for sample in samples),
-            () if varied else tuple(samples),
-            () if varied else places,
-        )
+        names = tuple(sample.name for sample in samples)
+        return Batch(inputs, targets, names, () if varied else tuple(samples), () if varied else places)
 
     def images(self, images: Sequence[Array]) -> Tensor:
         """Images as N × C × H × W; where they come in several sizes, filled up with zeros below and to the right."""

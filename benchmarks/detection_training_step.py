@@ -79,7 +79,7 @@ outputs:
   class_scores: class_scores
   box_deltas: box_deltas
 train:
-  data: scenes
+  data: {{coco: boxes.json}}
   loss: {loss}
 """
 

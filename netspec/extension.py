@@ -25,9 +25,9 @@ MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
 DATA_PATHS = {
     "folder": (),
     "npz": (),
-    "coco": ("images_in", "test", "test_images_in"),
-    "voc": (),
-    "yolo": (),
+    "coco": ("images_in", "test", "test_images_in", "proposals"),
+    "voc": ("proposals",),
+    "yolo": ("proposals",),
     "masks": (),
 }
 ADDING = "a layer that is added below those of the base names what it reads: `from: …`"

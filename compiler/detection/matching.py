@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from compiler.detection.boxes import TINY, area, intersection, iou, pairwise
 from compiler.detection.criterion import Target
 
+MOST_PAIRS = 2**24  # of boxes and objects that are held against one another at a time: 64 MiB each tensor of them
 COVERED = 0.5  # the share of a grid's box within an ignored object from which on it is not background
 
 
@@ -39,6 +40,11 @@ class Truth:
         ignored = _padded([target.ignore for target in targets]) & known
         some = any(bool(target.ignore.any()) for target in targets)
         return Truth(boxes, _padded([target.labels for target in targets]), known & ~ignored, ignored if some else None)
+
+    def of_images(self, images: slice) -> Truth:
+        """The objects of some of the images."""
+        ignored = None if self.ignored is None else self.ignored[images]
+        return Truth(self.boxes[images], self.labels[images], self.wanted[images], ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +96,18 @@ def match(
     Args:
         boxes: N × B × 4.
     """
-    overlaps = overlaps_with(boxes, truth)
-    best, objects = overlaps.max(1)
-    found = best >= positive
-    if low_quality:
-        most = overlaps.amax(2, keepdim=True)
-        found |= ((overlaps == most) & (most > 0)).any(1)
-    # Where nothing is wanted, `best` is −1.
-    background = (best < negative) & (best.clamp(min=0) >= least) & ~found
-    return Matches(truth, objects, found, background & ~covered(boxes, truth, negative) & (area(boxes) > 0))
+    parts = []
+    for some, there in _portions(boxes, truth):
+        overlaps = overlaps_with(some, there)
+        best, objects = overlaps.max(1)
+        found = best >= positive
+        if low_quality:
+            most = overlaps.amax(2, keepdim=True)
+            found |= ((overlaps == most) & (most > 0)).any(1)
+        # Where nothing is wanted, `best` is −1.
+        background = (best < negative) & (best.clamp(min=0) >= least) & ~found
+        parts.append((objects, found, background & ~covered(some, there, negative) & (area(some) > 0)))
+    return _joined(truth, parts)
 
 
 @torch.no_grad()
@@ -112,13 +121,29 @@ def match_each(boxes: Tensor, truth: Truth, positive: float) -> Matches:
     Args:
         boxes: N × B × 4.
     """
-    overlaps = overlaps_with(boxes, truth)
-    best, objects = overlaps.max(1)
-    found = best >= positive
-    images, numbers, own = _best_pairs(overlaps)
-    objects[images, own] = numbers
-    found[images, own] = True
-    return Matches(truth, objects, found, ~found & ~covered(boxes, truth, positive))
+    parts = []
+    for some, there in _portions(boxes, truth):
+        overlaps = overlaps_with(some, there)
+        best, objects = overlaps.max(1)
+        found = best >= positive
+        images, numbers, own = _best_pairs(overlaps)
+        objects[images, own] = numbers
+        found[images, own] = True
+        parts.append((objects, found, ~found & ~covered(some, there, positive)))
+    return _joined(truth, parts)
+
+
+def _portions(boxes: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
+    """As many images at a time as their pairs of boxes and objects have room for: mostly all of them."""
+    step = max(1, MOST_PAIRS // max(1, boxes.shape[1] * truth.boxes.shape[1]))
+    for first in range(0, len(boxes), step):
+        images = slice(first, first + step)
+        yield boxes[images], truth.of_images(images)
+
+
+def _joined(truth: Truth, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Matches:
+    objects, positive, negative = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Matches(truth, objects, positive, negative)
 
 
 def overlaps_with(boxes: Tensor, truth: Truth) -> Tensor:

@@ -34,7 +34,7 @@ net:
   deltas: {{identity: , from: d}}
   anchors: {{identity: , from: a}}
 outputs: [scores, deltas, anchors]
-train: {{data: digits, loss: {loss}}}
+train: {{data: {{coco: boxes.json}}, loss: {loss}}}
 """
 
 # A net that knows each box only by its number: enough to learn one image by heart.
@@ -54,7 +54,7 @@ net:
   deltas: {{reshape: [{boxes}, 4]}}
   anchors: {{identity: , from: a}}
 outputs: [scores, deltas, anchors]
-train: {{data: digits, loss: {loss}}}
+train: {{data: {{coco: boxes.json}}, loss: {loss}}}
 """
 
 # A head that sees a region's corners alone.
@@ -69,7 +69,7 @@ net:
   class_scores: {linear: 3}
   box_deltas: {linear: 12, from: relu}
 outputs: [class_scores, box_deltas]
-train: {data: digits, loss: fast_rcnn}
+train: {data: {coco: boxes.json}, loss: fast_rcnn}
 """
 
 # The object is 10 × 10 and lies 1 to the right of the first anchor.

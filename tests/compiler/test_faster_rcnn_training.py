@@ -35,7 +35,7 @@ net:
   class_scores: {{linear: 3}}
   box_deltas: {{linear: 12, from: proposals}}
 outputs: [objectness, deltas, anchors, class_scores, box_deltas]
-train: {{data: digits, loss: {loss}}}
+train: {{data: {{coco: boxes.json}}, loss: {loss}}}
 """
 
 NET = """
@@ -62,7 +62,7 @@ net:
   class_scores: {linear: 3}
   box_deltas: {linear: 12, from: relu}
 outputs: [objectness, deltas, anchors, class_scores, box_deltas, proposals]
-train: {data: digits, loss: {faster_rcnn: 32, rpn_samples: 32}}
+train: {data: {coco: boxes.json}, loss: {faster_rcnn: 32, rpn_samples: 32}}
 """
 
 OBJECT = torch.tensor([[1.0, 0.0, 11.0, 10.0]])
@@ -169,6 +169,17 @@ def test_losses_and_gradients_are_numbers_whatever_is_in_the_images(batch: str) 
     for parameter in module.parameters():
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
+
+
+def test_losses_are_single_precision_where_the_net_works_in_half() -> None:
+    torch.manual_seed(0)
+    network = network_of(NET)
+    module = build(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses(network, module, (torch.rand(2, 3, 64, 64),), [ONE, NOTHING])
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    sum(found.values(), torch.tensor(0.0)).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in module.parameters())
 
 
 def test_two_images_are_learnt_by_heart() -> None:

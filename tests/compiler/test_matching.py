@@ -73,7 +73,9 @@ def test_ignored_objects_make_boxes_neither() -> None:
     assert found.labels[0, 0] == 3
 
 
-def test_a_batch_is_matched_as_its_images_are_one_by_one() -> None:
+@pytest.mark.parametrize("room", [1, 200 * 7 * 2, 2**24], ids=["one by one", "two by two", "all at once"])
+def test_a_batch_is_matched_as_its_images_are_one_by_one(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compiler.detection.matching.MOST_PAIRS", room)
     targets = [
         target(random_boxes(3, 0), [0, 1, 2]),
         NOTHING,

@@ -50,20 +50,21 @@ class ArraySplit:
     Attributes:
         targets: class indices (int64), or values of any shape (float32), one for each sample.
         names: a name for each sample: a file's path, or its number.
-        read: gives the inputs of the samples at these indices, N × …, as float32.
+        read: gives the inputs of the samples at these indices, N × …, as float32; varied as of an epoch, where one is
+            given.
     """
 
     targets: Tensor
     names: Sequence[str]
-    read: Callable[[Tensor], Tensor]
+    read: Callable[[Tensor, int | None], Tensor]
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, indices: Tensor, epoch: int | None = None) -> Batch:
-        """The samples at these indices; nothing is drawn."""
+        """The samples at these indices."""
         names = tuple(self.names[index] for index in indices.tolist())
-        return Batch((self.read(indices),), self.targets[indices], names)
+        return Batch((self.read(indices, epoch),), self.targets[indices], names)
 
 
 def load_data(network: Network, choice: Choice, base: Path) -> Data:
@@ -102,6 +103,8 @@ class _ImageReader:
                 f"{what} need an input N × 1 or 3 × height × width; `{name}` is {shown}",
                 "give the input such a shape",
             )
+        recipe = network.sections["train"]
+        self.augment, self.seed = recipe.augment, recipe.numbers.seed
         self.steps = image_preprocessing(network, name)
         if self.steps["size"] is None:
             raise CompilerError(
@@ -121,8 +124,12 @@ class _ImageReader:
         # In rows of memory as PyTorch has them: some of its CPU kernels write past the end of others.
         return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """N × C × H × W bytes as the network's input."""
+    def inputs(self, pixels: Tensor, chosen: Tensor, epoch: int | None) -> Tensor:
+        """N × C × H × W bytes, of the samples of these numbers, as the network's input; varied as of an epoch."""
+        if epoch is not None and self.augment is not None:
+            from compiler.datasets.augment import varied_pixels  # Kornia is for those that use it
+
+            pixels = varied_pixels(pixels, self.augment, self.seed, epoch, chosen.tolist())
         scale: float = self.steps["scale"]
         return (pixels * scale - self.mean) / self.std
 
@@ -138,7 +145,9 @@ def _digits(network: Network, choice: Digits) -> Data:
     def split(indices: Array) -> ArraySplit:
         own = pixels[torch.from_numpy(indices)]
         names = [str(index) for index in indices]
-        return ArraySplit(targets[torch.from_numpy(indices)], names, lambda chosen: reader.normalised(own[chosen]))
+        return ArraySplit(
+            targets[torch.from_numpy(indices)], names, lambda chosen, epoch: reader.inputs(own[chosen], chosen, epoch)
+        )
 
     train, test = digit_split(choice.test)
     return Data(split(train), split(test), labels)
@@ -219,8 +228,8 @@ def _image_split(reader: _ImageReader, files: list[Path], classes: Array) -> Arr
             cache[index] = pixels
         return pixels
 
-    def read(chosen: Tensor) -> Tensor:
-        return reader.normalised(torch.from_numpy(np.stack(list(pool.map(decode, chosen.tolist())))))
+    def read(chosen: Tensor, epoch: int | None) -> Tensor:
+        return reader.inputs(torch.from_numpy(np.stack(list(pool.map(decode, chosen.tolist())))), chosen, epoch)
 
     return ArraySplit(torch.from_numpy(classes), [str(file) for file in files], read)
 
@@ -306,4 +315,4 @@ def _check_samples(network: Network, arrays: dict[str, Array], x_name: str, y_na
 
 def _array_split(x: Array, y: Array) -> ArraySplit:
     inputs = torch.from_numpy(x)
-    return ArraySplit(torch.from_numpy(y), [str(index) for index in range(len(y))], lambda chosen: inputs[chosen])
+    return ArraySplit(torch.from_numpy(y), [str(index) for index in range(len(y))], lambda chosen, _: inputs[chosen])

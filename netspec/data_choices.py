@@ -38,7 +38,7 @@ class Scenes(Pictures):
     Attributes:
         count, test: how many scenes there are to train on, and held out.
         size: the height and width of a scene, or one number for both.
-        digits: the least and the most digits of a scene.
+        shown: the least and the most digits of a scene.
         scale: the least and the greatest height of a digit, as shares of the scene's shorter side.
         overlap: what a digit may cover of another's box, at most, as a share of the smaller box.
         clutter: how much there is on the canvas that is no digit; 0 leaves it plain.
@@ -48,7 +48,7 @@ class Scenes(Pictures):
     count: Whole = 2000
     test: Whole = 400
     size: Side | tuple[Side, Side] = 128
-    digits: tuple[Few, Few] = (1, 6)
+    shown: tuple[Few, Few] = (1, 6)
     scale: tuple[Share, Share] = (0.15, 0.5)
     overlap: Fraction = 0.1
     clutter: UpToOne = 1.0
@@ -67,7 +67,8 @@ class Coco(Pictures):
         images_in: the folder of the images; the annotation file's own, if missing.
         test: the annotation file of the held-out part, or the share of the images that is held out.
         test_images_in: the folder of its images; `images_in`, if missing.
-        masks: whether masks are made of the objects' outlines.
+        outlines: whether masks are made of the objects' outlines, for a network that tells the classes of pixels.
+        proposals: a file of regions of the images, for nets that look at regions; `netspec proposals` writes one.
     """
 
     kind = "coco"
@@ -75,12 +76,13 @@ class Coco(Pictures):
     images_in: str | None = None
     test: Part = 0.25
     test_images_in: str | None = None
-    masks: bool = False
+    outlines: bool = False
     on_error: OnError = "refuse"
+    proposals: str | None = None
 
     @property
     def has_masks(self) -> bool:
-        return self.masks
+        return self.outlines
 
 
 class Voc(Pictures):
@@ -91,6 +93,7 @@ class Voc(Pictures):
         images_in, boxes_in: its folders of images and of XML files.
         train, test: its files that list the images of each part; or, as `test`, the share that is held out.
         labels: the names of the classes in order; those that occur, in the order of the alphabet, if missing.
+        proposals: a file of regions of the images, for nets that look at regions; `netspec proposals` writes one.
     """
 
     kind = "voc"
@@ -101,6 +104,7 @@ class Voc(Pictures):
     test: Part = 0.25
     labels: tuple[str, ...] = ()
     on_error: OnError = "refuse"
+    proposals: str | None = None
 
 
 class YoloText(Pictures):
@@ -114,6 +118,7 @@ class YoloText(Pictures):
         images_in, boxes_in: its folders of images and of text files.
         names: the names of the classes, or the file that lists them.
         train, test: its files that list the images of each part; or, as `test`, the share that is held out.
+        proposals: a file of regions of the images, for nets that look at regions; `netspec proposals` writes one.
     """
 
     kind = "yolo"
@@ -124,6 +129,7 @@ class YoloText(Pictures):
     train: str | None = None
     test: Part = 0.25
     on_error: OnError = "refuse"
+    proposals: str | None = None
 
 
 class Masks(Pictures):

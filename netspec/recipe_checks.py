@@ -51,6 +51,8 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
 
 def _class_scores(network: Network, train: Train, entry: Entry) -> Iterator[Diagnostic]:
     """`cross_entropy` takes scores of classes, of every output: for a sample, or for every pixel of it."""
+    if isinstance(train.data, Pictures) and not train.data.has_masks:
+        return  # that there is nothing to compare is told elsewhere
     for output in network.outputs:
         wanted, help = "N × classes", "let the network end with `linear: classes`, or write `loss: mse`"
         fits = is_class_scores(network, output)

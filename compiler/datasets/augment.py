@@ -7,6 +7,7 @@ read, nor from the thread that does it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import kornia.enhance
@@ -53,6 +54,22 @@ def varied(sample: Sample, augment: Augment, seed: int, epoch: int, index: int) 
     Proposals are moved in the same way, and stay as many; which pixels belong to which object is no longer known.
     """
     return apply(sample, draw(augment, np.random.default_rng([seed, epoch, index])), augment.visible)
+
+
+def varied_pixels(pixels: Tensor, augment: Augment, seed: int, epoch: int, indices: Sequence[int]) -> Tensor:
+    """Images of one size and of one channel or three, N × C × H × W uint8, as they are shown in an epoch.
+
+    Args:
+        indices: their samples' numbers.
+    """
+    nothing = np.zeros(0, dtype=np.int64)
+    found = []
+    for image, index in zip(pixels, indices, strict=True):
+        colours = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+        given = Sample("", colours, np.zeros((0, 4), dtype=np.float32), nothing, nothing.astype(bool))
+        shown = varied(given, augment, seed, epoch, index).image
+        found.append(torch.from_numpy(np.ascontiguousarray(shown[..., : len(image)].transpose(2, 0, 1))))
+    return torch.stack(found)
 
 
 def draw(augment: Augment, rng: np.random.Generator) -> Drawn:

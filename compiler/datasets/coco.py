@@ -83,7 +83,7 @@ def _dataset(
         else:
             usable.append(image)
     labels = tuple(categories.values())
-    if choice.masks and len(labels) >= IGNORED:
+    if choice.outlines and len(labels) >= IGNORED:
         raise CompilerError(f"`{path}` has {len(labels)} categories, and masks have room for {IGNORED - 1}")
 
     def read(index: int) -> Sample:
@@ -93,14 +93,14 @@ def _dataset(
 
         def decoded() -> tuple[Array, ...]:
             pixels = read_image(file, image.size)
-            return (pixels, _mask(image, path)) if choice.masks else (pixels,)
+            return (pixels, _mask(image, path)) if choice.outlines else (pixels,)
 
         pixels, *mask = cache.get(file, decoded)
         boxes = clipped(np.array(image.boxes, dtype=np.float64).reshape(-1, 4), width, height).astype(np.float32)
         numbers, crowd = np.array(image.labels, dtype=np.int64), np.array(image.crowd, dtype=bool)
         return Sample(image.file, pixels, boxes, numbers, crowd, mask[0] if mask else None)
 
-    return Dataset(labels, (BACKGROUND, *labels) if choice.masks else (), [image.file for image in usable], read)
+    return Dataset(labels, (BACKGROUND, *labels) if choice.outlines else (), [image.file for image in usable], read)
 
 
 def _mask(image: _Image, path: Path) -> Array:

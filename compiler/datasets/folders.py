@@ -163,6 +163,18 @@ def divided(root: Path, choice: Voc | YoloText | Masks, sets: list[Part], faults
     return Parts(some_of(data, kept_names, root, faults), some_of(data, held_names, root, faults), faults)
 
 
+def asked_for(root: Path, choice: Masks, known: Sequence[str]) -> list[str]:
+    """The images that a data set's lists name, where there is one for each part; else all of them.
+
+    Raises:
+        CompilerError: a list can't be read, or names an image that is not there.
+    """
+    if choice.train is None or not isinstance(choice.test, str):
+        return list(known)
+    names = [name for file in (choice.train, choice.test) for name in listed(located(root, file), known)]
+    return list(dict.fromkeys(names))
+
+
 def some_of(data: Dataset, indices: Sequence[int], root: Path, faults: Faults) -> Dataset:
     """The samples of these numbers.
 

@@ -48,7 +48,7 @@ def _scene(choice: Scenes, part: int, index: int, images: Array, classes: Array)
     instances = np.zeros(size, dtype=np.uint8)
     placed: list[tuple[int, int, int, int]] = []
     labels: list[int] = []
-    for _ in range(int(rng.integers(choice.digits[0], choice.digits[1] + 1))):
+    for _ in range(int(rng.integers(choice.shown[0], choice.shown[1] + 1))):
         chosen = int(rng.integers(len(images)))
         height = float(np.exp(rng.uniform(np.log(least), np.log(most))))
         cover = _drawn(rng, images[chosen], height, size)

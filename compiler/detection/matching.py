@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from compiler.detection.boxes import TINY, area, intersection, iou, pairwise
 from compiler.detection.criterion import Target
 
-COVERED = 0.5  # the share of a grid's box within an ignored object from which on it is not background
 MOST_PAIRS = 2**24  # of boxes and objects that are held against one another at a time: 64 MiB each tensor of them
+COVERED = 0.5  # the share of a grid's box within an ignored object from which on it is not background
 
 
 @dataclass(frozen=True, slots=True)

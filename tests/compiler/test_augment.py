@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from compiler.data import load_data
 from compiler.datasets.augment import Drawn, apply, draw, matrix_of, varied
 from compiler.datasets.sample import Sample
 from compiler.datasets.scenes import digit_scenes
+from netspec import load
 from netspec.data_choices import Augment, Scenes
 
 EVERYTHING = Augment(
@@ -148,7 +153,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 
 def test_what_is_drawn_follows_from_seed_epoch_and_index() -> None:
-    given = digit_scenes(Scenes(count=1, test=1, size=32, digits=(2, 2))).train.read(0)
+    given = digit_scenes(Scenes(count=1, test=1, size=32, shown=(2, 2))).train.read(0)
 
     def image(seed: int, epoch: int, index: int) -> bytes:
         return varied(given, EVERYTHING, seed, epoch, index).image.tobytes()
@@ -179,3 +184,25 @@ def test_draws_stay_within_their_bounds_and_reach_them() -> None:
 def test_a_map_and_the_one_back_are_nothing() -> None:
     there, back = matrix_of(Drawn(scale=2, rotate=30), 20, 40), matrix_of(Drawn(scale=0.5, rotate=-30), 20, 40)
     assert np.allclose(there @ back, np.eye(3))
+
+
+def test_images_of_classifiers_are_varied_too(tmp_path: Path) -> None:
+    for label, value in (("dark", 40), ("light", 200)):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.full((8, 8, 3), value, dtype=np.uint8)
+            pixels[:, :2] = number
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    for data, channels in (("{folder: images}", 3), ("digits", 1)):
+        (tmp_path / "net.yaml").write_text(
+            f"netspec: 1\ninputs: {{image: {{shape: [N, {channels}, 8, 8]}}}}\n"
+            f"net: [flatten, {{linear: {2 if channels == 3 else 10}}}]\n"
+            f"train: {{data: {data}, augment: {{flip: 1.0}}}}\n"
+        )
+        network = load(tmp_path / "net.yaml")
+        split = load_data(network, network.sections["train"].data, tmp_path).train
+        chosen = torch.tensor([2, 0])
+        plain, varied = split.batch(chosen).inputs[0], split.batch(chosen, epoch=0).inputs[0]
+        assert plain.shape == (2, channels, 8, 8)
+        assert torch.allclose(varied, plain.flip(3), atol=1e-6)
+        assert not torch.allclose(varied, plain, atol=1e-2)

@@ -20,7 +20,7 @@ from compiler.datasets.scenes import digit_scenes
 from compiler.datasets.writing import Form, write_dataset
 from netspec.data_choices import Coco, Masks, Pictures, Scenes, Voc, YoloText
 
-SMALL = Scenes(count=12, test=3, size=(96, 128), digits=(0, 4), seed=3)
+SMALL = Scenes(count=12, test=3, size=(96, 128), shown=(0, 4), seed=3)
 
 
 def all_of(choice: Scenes) -> list[Sample]:
@@ -41,7 +41,7 @@ def test_boxes_are_tight_around_the_ink_of_their_digits() -> None:
 
 
 def test_what_is_asked_for_is_what_there_is() -> None:
-    choice = Scenes(count=40, test=1, digits=(2, 3), scale=(0.2, 0.3), overlap=0.0, seed=1)
+    choice = Scenes(count=40, test=1, shown=(2, 3), scale=(0.2, 0.3), overlap=0.0, seed=1)
     samples = [digit_scenes(choice).train.read(index) for index in range(40)]
     counts = [len(sample.boxes) for sample in samples]
     assert set(counts) == {2, 3}
@@ -139,7 +139,7 @@ def test_scenes_are_read_from_files_as_they_were(form: Form, choice: Pictures, t
     ("form", "choice"),
     [
         ("masks", Masks(path=".", names="names.txt")),
-        ("coco", Coco(path="annotations.json", images_in="images", masks=True)),
+        ("coco", Coco(path="annotations.json", images_in="images", outlines=True)),
     ],
 )
 def test_masks_are_read_from_files_as_they_were(form: Form, choice: Pictures, tmp_path: Path) -> None:

@@ -193,5 +193,5 @@ def test_a_folder_has_as_many_classes_as_the_network(tmp_path: Path) -> None:
     data = folder_data(tmp_path, 2)
     with pytest.raises(CompilerError) as caught:
         for split in (data.train, data.test):
-            split.read(torch.arange(len(split)))
+            split.batch(torch.arange(len(split)))
     assert caught.value.message.endswith("dog/1.png` can't be read as an image: it is damaged, or something else")

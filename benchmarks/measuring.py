@@ -132,7 +132,11 @@ def publish(results: list[Result]) -> bool:
     """Prints results, and keeps them in `benchmarks/results/` unless `--dry-run` is given; whether all are met."""
     parser = argparse.ArgumentParser(description="A side-by-side measurement.")
     parser.add_argument("--dry-run", action="store_true", help="print only, keep nothing")
-    dry = parser.parse_args().dry_run
+    return keep(results, parser.parse_args().dry_run)
+
+
+def keep(results: list[Result], dry: bool) -> bool:
+    """Prints results, and keeps them if this is no dry run; whether all are met."""
     for result in results:
         print(result.show())
         if not dry:

@@ -39,24 +39,24 @@ def draw_curves(history: list[Metrics], titles: Mapping[str, str], path: Path) -
     plots = {title: drawn for title, drawn in plots.items() if drawn}
     figure = Figure(figsize=(0.5 + 4.4 * len(plots), 3.6), layout="constrained")
     for axes, (title, drawn) in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots.items(), strict=True):
-        for name in drawn:
-            _draw_value(axes, history, name, titles.get(name, name), 100 if name in titles else 1)
         axes.set(xlabel="epoch", ylabel=title, yscale="linear" if title == "in %" else "log")
+        for index, name in enumerate(drawn):
+            _draw_value(axes, history, name, titles.get(name, name), f"C{index}")
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=8)
+    figure.suptitle("training: full lines; held out: dashed", fontsize=9, color="0.3")
     _save(figure, path)
 
 
-def _draw_value(axes: Axes, history: list[Metrics], name: str, title: str, scale: float) -> None:
-    """One value, a line for the training samples and one of the same colour for the held-out ones."""
-    colour = None
+def _draw_value(axes: Axes, history: list[Metrics], name: str, title: str, colour: str) -> None:
+    """One value, named once: a line for the training samples and one of the same colour for the held-out ones."""
+    scale = 100 if axes.get_ylabel() == "in %" else 1
     for part, style in (("train", "o-"), ("test", "s--")):
         known = [(m.epoch + 1, getattr(m, part)[name] * scale) for m in history if name in getattr(m, part)]
         if known:
-            label = f"{title}, {'training' if part == 'train' else 'held out'}"
-            (line,) = axes.plot(*zip(*known, strict=True), style, color=colour, markersize=3, label=label)
-            colour = line.get_color()
+            axes.plot(*zip(*known, strict=True), style, color=colour, markersize=3, label=title)
+            title = "_"  # named once
 
 
 def confusion_matrix(

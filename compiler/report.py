@@ -7,6 +7,7 @@ from pathlib import Path
 from compiler.files import write_text
 from compiler.metrics import Metrics
 from compiler.pictures import draw_curves
+from compiler.run_directory import picture_name
 from compiler.training import Hooks, Run, evaluate
 
 
@@ -41,6 +42,9 @@ def write_report(path: Path, run: Run, hooks: Hooks) -> None:
         "",
         *evaluation.report(path),
     ]
+    picture = picture_name(last.epoch)
+    if (path / picture).is_file():
+        lines += ["", f"![held-out images after the last epoch]({picture})"]
     write_text(path / "report.md", "\n".join(lines).rstrip() + "\n")
 
 

@@ -1,13 +1,15 @@
 """What a training run leaves behind, and how it is picked up again.
 
 `spec.yaml` and `run.json` say what was run, `checkpoint.pt` where it stands, `metrics.jsonl` how it went (one JSON
-object an epoch); `best.safetensors` and `last.safetensors` are the weights. Every file is written whole or not at all.
+object an epoch); `best.safetensors` and `last.safetensors` are the weights, `pictures/` shows held-out images. Every
+file is written whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ RUN_FILES = (
     "run.json", "spec.yaml", CHECKPOINT, "metrics.jsonl", "best.safetensors", "last.safetensors", "report.md",
     "curves.png", "confusion.png",
 )  # fmt: skip
+
+PICTURES = "pictures"  # the folder of `epoch_001.png` and so on
 
 
 def is_run(path: Path) -> bool:
@@ -55,6 +59,8 @@ def clear_run(path: Path) -> None:
     """Removes what a run leaves, and nothing else that may stand in the folder."""
     for name in RUN_FILES:
         (path / name).unlink(missing_ok=True)
+    for picture in (path / PICTURES).glob("epoch_*.png"):
+        picture.unlink()
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -74,14 +80,14 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def check_run(path: Path) -> tuple[Checked, dict[str, Any]]:
-    """The spec of a run, checked with the run's settings, and the run's facts.
+def check_run(path: Path, changes: Sequence[str] = ()) -> tuple[Checked, dict[str, Any]]:
+    """The spec of a run, checked with the run's settings and then these, and the run's facts.
 
     Raises:
         CompilerError: the folder holds no run, or a damaged one.
     """
     facts = read_facts(path)
-    return check(path / "spec.yaml", [str(setting) for setting in facts["settings"]]), facts
+    return check(path / "spec.yaml", [*map(str, facts["settings"]), *changes]), facts
 
 
 def save_checkpoint(path: Path, run: Run) -> None:
@@ -150,3 +156,21 @@ def save_epoch(path: Path, run: Run, is_best: bool) -> None:
         save_weights(weights, path / "best.safetensors", facts)
     lines = [json.dumps(metrics.line()) for metrics in run.state.history]
     write_text(path / "metrics.jsonl", "\n".join(lines) + "\n")
+
+
+def save_picture(path: Path, run: Run) -> None:
+    """Draws what the network makes of a few held-out samples, after an epoch in which they were evaluated.
+
+    Raises:
+        CompilerError: the file can't be written.
+    """
+    metrics = run.state.history[-1]
+    picture = run.evaluation.picture() if metrics.test and run.evaluation else None
+    if picture is not None:
+        with whole_file(path / picture_name(metrics.epoch)) as temporary:
+            picture.save(temporary, format="PNG")
+
+
+def picture_name(epoch: int) -> str:
+    """Where a run's folder has the picture of an epoch, which is counted from 0."""
+    return f"{PICTURES}/epoch_{epoch + 1:03}.png"

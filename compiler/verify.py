@@ -52,7 +52,7 @@ def compare(network: Network, module: nn.Module, path: Path, seed: int = 0, serv
     Raises:
         CompilerError: ONNX Runtime refuses the model.
     """
-    session = _session(path)
+    session = open_session(path)
     form = deployed(network) if served else network
     was_training, device = module.training, next((p.device for p in module.parameters()), torch.device("cpu"))
     run = (module if form is network else build(form, weights=module.state_dict()).to(device)).eval()
@@ -81,7 +81,12 @@ def compare(network: Network, module: nn.Module, path: Path, seed: int = 0, serv
     return results
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """A file in ONNX Runtime on the CPU.
+
+    Raises:
+        CompilerError: ONNX Runtime refuses the model.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netspec.choices import CrossEntropy
-from netspec.data_choices import Pictures, Scenes
+from netspec.data_choices import Coco, Pictures, Scenes, Voc, YoloText
 from netspec.detection_choices import DetectionLoss
 from netspec.diagnostics import Diagnostic
 from netspec.recipe import Train
@@ -33,6 +33,11 @@ def check_data(train: Train, entry: Entry) -> Iterator[Diagnostic]:
         message = f"`{data.kind}` has boxes, and `{loss.kind}` does not compare these"
         help = "write the loss of a detector" + (", or `outlines: true`" if data.kind == "coco" else "")
         yield Diagnostic("recipe-mismatch", message, _place(entry, "loss"), help=help)
+    looks = isinstance(loss, DetectionLoss) and "proposals" in loss.fed
+    if looks and isinstance(data, Coco | Voc | YoloText) and data.proposals is None:
+        message = f"`{loss.kind}` looks at regions, and `{data.kind}` names no file of them"
+        help = "make one with `netspec proposals`, and write `proposals: FILE.npz` beside it"
+        yield Diagnostic("recipe-mismatch", message, span, help=help)
     if isinstance(data, Scenes):
         yield from _rising(data.shown, "shown", span)
         yield from _rising(data.scale, "scale", span)

@@ -68,6 +68,7 @@ class Coco(Pictures):
         test: the annotation file of the held-out part, or the share of the images that is held out.
         test_images_in: the folder of its images; `images_in`, if missing.
         outlines: whether masks are made of the objects' outlines, for a network that tells the classes of pixels.
+        proposals: a file of regions of the images, for nets that look at regions; `netspec proposals` writes one.
     """
 
     kind = "coco"
@@ -77,6 +78,7 @@ class Coco(Pictures):
     test_images_in: str | None = None
     outlines: bool = False
     on_error: OnError = "refuse"
+    proposals: str | None = None
 
     @property
     def has_masks(self) -> bool:
@@ -91,6 +93,7 @@ class Voc(Pictures):
         images_in, boxes_in: its folders of images and of XML files.
         train, test: its files that list the images of each part; or, as `test`, the share that is held out.
         labels: the names of the classes in order; those that occur, in the order of the alphabet, if missing.
+        proposals: a file of regions of the images, for nets that look at regions; `netspec proposals` writes one.
     """
 
     kind = "voc"
@@ -101,6 +104,7 @@ class Voc(Pictures):
     test: Part = 0.25
     labels: tuple[str, ...] = ()
     on_error: OnError = "refuse"
+    proposals: str | None = None
 
 
 class YoloText(Pictures):
@@ -114,6 +118,7 @@ class YoloText(Pictures):
         images_in, boxes_in: its folders of images and of text files.
         names: the names of the classes, or the file that lists them.
         train, test: its files that list the images of each part; or, as `test`, the share that is held out.
+        proposals: a file of regions of the images, for nets that look at regions; `netspec proposals` writes one.
     """
 
     kind = "yolo"
@@ -124,6 +129,7 @@ class YoloText(Pictures):
     train: str | None = None
     test: Part = 0.25
     on_error: OnError = "refuse"
+    proposals: str | None = None
 
 
 class Masks(Pictures):

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from netspec.detection_choices import DetectionLoss, FasterRcnn, Size
 from netspec.diagnostics import Diagnostic, Label
+from netspec.grid_checks import check_grids
+from netspec.grid_choices import GridLoss
+from netspec.heads import heads
 from netspec.network import SERVED, Layer, Network, is_under
 from netspec.outputs import giver, shape_of
 from netspec.source import Span
@@ -41,18 +44,23 @@ def check_detector(network: Network, loss: DetectionLoss, entry: Entry) -> Itera
     if not missing:
         yield from _sizes(network, loss, span)
         yield from _offset_weights(network, loss, span)
+    if isinstance(loss, GridLoss):
+        yield from check_grids(network, loss, span)
     if isinstance(loss, FasterRcnn):
         yield from _proposals(network, span)
 
 
 def classes_of(network: Network, loss: DetectionLoss) -> dict[str, int | None]:
     """The classes, without the background, by the output that has a column for each; None where that is not known."""
-    found = {}
+    found: dict[str, int | None] = {}
     for role, sizes in loss.roles.items():
         if "columns" in sizes and role in network.outputs:
             shape = shape_of(network, role)
             columns = shape[sizes.index("columns") + 1] if len(shape) == len(sizes) + 1 else None
             found[role] = columns - loss.background if isinstance(columns, int) else None
+    if isinstance(loss, GridLoss):
+        given = {name: layer["arguments"] for name, layer in heads(network, loss.head).items()}
+        found |= {name: arguments["classes"] for name, arguments in given.items() if "classes" in arguments}
     return found
 
 

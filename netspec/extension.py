@@ -25,9 +25,9 @@ MERGED = ("args", "net", "blocks", "train", "deploy", "inputs")
 DATA_PATHS = {
     "folder": (),
     "npz": (),
-    "coco": ("images_in", "test", "test_images_in"),
-    "voc": (),
-    "yolo": (),
+    "coco": ("images_in", "test", "test_images_in", "proposals"),
+    "voc": ("proposals",),
+    "yolo": ("proposals",),
     "masks": (),
 }
 ADDING = "a layer that is added below those of the base names what it reads: `from: …`"
@@ -137,11 +137,16 @@ def _with(mapping: Mapping, key: str, node: Node) -> Mapping:
 
 def _add_blocks(blocks: dict[str, Entry], more: dict[str, Entry], where: Span | None) -> None:
     for name, entry in more.items():
-        if name in blocks:
+        if name in blocks and not _is_same(blocks[name].key.span, entry.key.span):
             labels = (Label(blocks[name].key.span, "first defined here"),)
             message = f"two blocks are called `{name}`"
             raise SpecError([Diagnostic("duplicate-name", message, where or entry.key.span, labels=labels)])
         blocks[name] = entry
+
+
+def _is_same(one: Span, other: Span) -> bool:
+    """Whether two places are one in one file, which several files may use."""
+    return one.source.text == other.source.text and (one.line, one.column) == (other.line, other.column)
 
 
 def _merge(base: Mapping, own: Mapping, where: Span) -> Mapping:

@@ -29,6 +29,7 @@ from netspec.extension import extend, written_out
 from netspec.model import Model
 from netspec.names import bad_name
 from netspec.network import Network
+from netspec.ops.base import Part
 from netspec.overrides import Override, apply_overrides, parse_overrides
 from netspec.parameters import as_data
 from netspec.scope import Result, resolve, the_one
@@ -217,10 +218,16 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
                 message = f"`{given}` is named twice"
                 findings.add(Diagnostic("duplicate-name", message, reference.span, help="name each output once"))
             network.outputs[given] = result.node
-            if given in network.nodes and given != result.node:
+            if given in network.nodes and given not in (result.node, _maker(network, result.node)):
                 message = f"the output `{given}` is another layer than the one called so"
                 help = "give the output a name of its own"
                 findings.add(Diagnostic("duplicate-name", message, reference.span, help=help))
+
+
+def _maker(network: Network, node: str) -> str | None:
+    """The layer of which a tensor is one of several results."""
+    layer = network.layer(node)
+    return layer["inputs"][0] if isinstance(layer["op"], Part) else None
 
 
 def _served(result: Result, document: Document, findings: Findings) -> dict[str, str]:

@@ -21,6 +21,11 @@ def is_name(text: str) -> bool:
     return _NAME.match(text) is not None and not keyword.iskeyword(text)
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number: the name of a turn of a `repeat`, or of a layer that others call so."""
+    return text.isascii() and text.isdigit() and text == str(int(text))
+
+
 def bad_name(key: Scalar, what: str) -> Diagnostic | None:
     """What is wrong with a name, if anything."""
     if key.text in RESERVED:

@@ -32,9 +32,10 @@ from netspec.choices import (
 from netspec.data_choices import Augment, Coco, Masks, Scenes, Voc, YoloText
 from netspec.detection_choices import FasterRcnn, FastRcnn, RetinaNet, Ssd
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
+from netspec.grid_choices import AnchorFree, YoloV1, YoloV2, YoloV3
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar
 
-LOSSES = (CrossEntropy, MeanSquaredError, L1, Ssd, RetinaNet, FastRcnn, FasterRcnn)
+LOSSES = (CrossEntropy, MeanSquaredError, L1, Ssd, RetinaNet, FastRcnn, FasterRcnn, YoloV1, YoloV2, YoloV3, AnchorFree)
 CHOICES: dict[str, dict[str, type[Choice]]] = {
     "data": {choice.kind: choice for choice in (Digits, Folder, Npz, Scenes, Coco, Voc, YoloText, Masks)},
     "loss": {choice.kind: choice for choice in LOSSES},

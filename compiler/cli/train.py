@@ -31,6 +31,7 @@ from compiler.run_directory import (
     restore,
     save_checkpoint,
     save_epoch,
+    save_picture,
     start_run,
 )
 from compiler.training import Hooks, Run, train
@@ -137,6 +138,7 @@ class _Hooks(Hooks):
 
     def after_epoch(self, run: Run, is_best: bool) -> None:
         save_epoch(self.out, run, is_best)
+        save_picture(self.out, run)
         self.display.epoch(run, is_best)
         self.left_out.tell()
         if self.writer:

@@ -13,6 +13,7 @@ from compiler.detection.boxes import TINY, area, intersection, iou, pairwise
 from compiler.detection.criterion import Target
 
 MOST_PAIRS = 2**24  # of boxes and objects that are held against one another at a time: 64 MiB each tensor of them
+COVERED = 0.5  # the share of a grid's box within an ignored object from which on it is not background
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def match(
     """
     parts = []
     for some, there in _portions(boxes, truth):
-        overlaps = _overlaps(some, there)
+        overlaps = overlaps_with(some, there)
         best, objects = overlaps.max(1)
         found = best >= positive
         if low_quality:
@@ -105,7 +106,7 @@ def match(
             found |= ((overlaps == most) & (most > 0)).any(1)
         # Where nothing is wanted, `best` is −1.
         background = (best < negative) & (best.clamp(min=0) >= least) & ~found
-        parts.append((objects, found, background & ~_covered(some, there, negative) & (area(some) > 0)))
+        parts.append((objects, found, background & ~covered(some, there, negative) & (area(some) > 0)))
     return _joined(truth, parts)
 
 
@@ -122,13 +123,13 @@ def match_each(boxes: Tensor, truth: Truth, positive: float) -> Matches:
     """
     parts = []
     for some, there in _portions(boxes, truth):
-        overlaps = _overlaps(some, there)
+        overlaps = overlaps_with(some, there)
         best, objects = overlaps.max(1)
         found = best >= positive
         images, numbers, own = _best_pairs(overlaps)
         objects[images, own] = numbers
         found[images, own] = True
-        parts.append((objects, found, ~found & ~_covered(some, there, positive)))
+        parts.append((objects, found, ~found & ~covered(some, there, positive)))
     return _joined(truth, parts)
 
 
@@ -145,13 +146,13 @@ def _joined(truth: Truth, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Matches
     return Matches(truth, objects, positive, negative)
 
 
-def _overlaps(boxes: Tensor, truth: Truth) -> Tensor:
+def overlaps_with(boxes: Tensor, truth: Truth) -> Tensor:
     """IoU of each object and each box, N × M × B; −1 of what is no object to be found."""
     columns = boxes.mT.contiguous().mT  # each coordinate in a row, as it is read again and again
     return pairwise(iou, truth.boxes, columns).masked_fill_(~truth.wanted[..., None], -1)
 
 
-def _covered(boxes: Tensor, truth: Truth, share: float) -> Tensor:
+def covered(boxes: Tensor, truth: Truth, share: float) -> Tensor:
     """Which boxes lie within an ignored object with at least this share of their area, N × B."""
     if truth.ignored is None:
         return torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)

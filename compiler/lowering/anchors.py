@@ -11,75 +11,78 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
-from netspec.dims import Dim
 from netspec.ops.anchors import Anchors, Cell, DefaultBoxes, PerBox
 from netspec.tensor import TensorType
 
 FLOAT = TensorProto.FLOAT
-Array = NDArray[np.float32]
 # Which of left, top, right and bottom lie along an axis.
 _X = (1.0, 0.0, 1.0, 0.0)
 _Y = (0.0, 1.0, 0.0, 1.0)
 
 
-def every_place(cells: Sequence[Cell], stride: int, map_size: Sequence[int], image_size: Sequence[int]) -> Array:
-    """The boxes of a level, h·w·A × 4: row by row, in a place as the cells stand.
-
-    Args:
-        map_size, image_size: height and width; the image's counts for cells that are parts of it.
-    """
-    height, width = image_size
-    sides = np.array([width, height, width, height], np.float32)
-    own = np.array([cell.offset for cell in cells], np.float32) + np.array([c.part for c in cells], np.float32) * sides
-    rows, columns = (np.arange(size, dtype=np.float32) * stride for size in map_size)
-    y, x = np.meshgrid(rows, columns, indexing="ij")
-    return (np.stack((x, y, x, y), -1)[:, :, None] + own).reshape(-1, 4)
+def every_place(cells: Tensor, stride: int, size: Sequence[int]) -> Tensor:
+    """The boxes of a map of a size, h·w·A × 4: row by row, in a place as the cells A × 4 stand."""
+    rows, columns = (torch.arange(length, dtype=torch.float32) * stride for length in size)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return (torch.stack((x, y, x, y), -1)[:, :, None] + cells).reshape(-1, 4)
 
 
 class BoxesAtPlaces(nn.Module):
     """The boxes of all levels, N × B × 4; those of the last sizes and device are kept.
 
-    The last tensor that it is given is the image, if `of_image`; all others are the levels' maps.
+    The boxes of a place are given for each level, with `parts` of the sides of the image, which is then read last.
     """
 
-    def __init__(self, cells: tuple[tuple[Cell, ...], ...], strides: tuple[int, ...], of_image: bool) -> None:
+    def __init__(
+        self,
+        cells: tuple[tuple[tuple[float, ...], ...], ...],
+        strides: tuple[int, ...],
+        parts: tuple[tuple[tuple[float, ...], ...], ...] | None = None,
+    ) -> None:
         super().__init__()
         self.cells = cells
         self.strides = strides
-        self.of_image = of_image
+        self.parts = parts
         self.kept: dict[tuple[object, ...], Tensor] = {}
+
+    def boxes(self, sizes: Sequence[Sequence[int]]) -> Tensor:
+        """The boxes B × 4 on maps of these heights and widths, the last of which is the image's where it is read."""
+        levels = []
+        for index, stride in enumerate(self.strides):
+            cells = torch.tensor(self.cells[index])
+            if self.parts is not None:
+                height, width = sizes[-1]
+                cells = cells + torch.tensor(self.parts[index]) * torch.tensor([width, height, width, height])
+            levels.append(every_place(cells, stride, sizes[index]))
+        return torch.cat(levels)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         first = inputs[0]
         sizes = tuple(tuple(x.shape[2:]) for x in inputs)
         key = (sizes, first.device, first.dtype)
         if key not in self.kept:
-            image = sizes[-1] if self.of_image else (0, 0)
-            levels = zip(self.cells, self.strides, sizes, strict=False)
-            boxes = np.concatenate([every_place(cells, stride, size, image) for cells, stride, size in levels])
-            self.kept = {key: torch.from_numpy(boxes).to(first)}
+            self.kept = {key: self.boxes(sizes).to(first)}
         return self.kept[key].expand(len(first), -1, -1)
 
 
 class _AtPlacesLowering(Lowering):
     @staticmethod
-    def torch(op: Anchors | DefaultBoxes, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return BoxesAtPlaces(op.cells(), op.strides, isinstance(op, DefaultBoxes))
+    def torch(op: Anchors | DefaultBoxes, inputs: tuple[TensorType, ...]) -> BoxesAtPlaces:
+        cells = tuple(tuple(cell.offset for cell in level) for level in op.cells())
+        if isinstance(op, Anchors):
+            return BoxesAtPlaces(cells, op.strides)
+        return BoxesAtPlaces(cells, op.strides, tuple(tuple(cell.part for cell in level) for level in op.cells()))
 
     @staticmethod
     def onnx(op: Anchors | DefaultBoxes, node: Emitter) -> None:
         """Numbers where all sizes are fixed; else worked out from the sizes, level by level."""
-        of_image = isinstance(op, DefaultBoxes)
-        sizes = [numbers_of(x.spatial) for x in node.types]
-        image = (sizes[-1] if of_image else None) or (0, 0)
-        levels = list(zip(op.cells(), op.strides, sizes, strict=False))
-        known = [every_place(cells, stride, size, image) for cells, stride, size in levels if size is not None]
-        if len(known) == len(levels) and None not in sizes:
-            boxes = node.array("boxes", np.concatenate(known))
+        sizes = [[size for size in x.spatial if isinstance(size, int)] for x in node.types]
+        if all(len(known) == 2 for known in sizes):
+            boxes = node.array("boxes", _AtPlacesLowering.torch(op, node.types).boxes(sizes).numpy())
         else:
-            sides = _sides(node) if of_image else ""
-            found = [_level(node, index, cells, stride, sides) for index, (cells, stride, _) in enumerate(levels)]
-            boxes = node.emit("Concat", found, "boxes", axis=0)
+            sides = _sides(node) if isinstance(op, DefaultBoxes) else ""
+            levels = enumerate(zip(op.cells(), op.strides, strict=True))
+            boxes = _joined(node, [_level(node, index, cells, stride, sides) for index, (cells, stride) in levels])
         samples = node.emit("Shape", [node.inputs[0]], "samples", start=0, end=1)
         shape = node.emit("Concat", [samples, node.constant("ones", [1, 1])], "shape", axis=0)
         node.emit("Expand", [boxes, shape])
@@ -89,10 +92,8 @@ lowers(Anchors)(_AtPlacesLowering)
 lowers(DefaultBoxes)(_AtPlacesLowering)
 
 
-def numbers_of(spatial: Sequence[Dim]) -> tuple[int, ...] | None:
-    """Sizes as numbers; None where one is free."""
-    known = tuple(size for size in spatial if isinstance(size, int))
-    return known if len(known) == len(spatial) else None
+def _joined(node: Emitter, levels: list[str]) -> str:
+    return levels[0] if len(levels) == 1 else node.emit("Concat", levels, "boxes", axis=0)
 
 
 def _sides(node: Emitter) -> str:
@@ -122,7 +123,7 @@ def _level(node: Emitter, index: int, cells: Sequence[Cell], stride: int, sides:
     return node.emit("Reshape", [boxes, node.constant("four", [-1, 4])], part("level"))
 
 
-def _corners(which: Sequence[float], cells: Sequence[Cell]) -> Array:
+def _corners(which: Sequence[float], cells: Sequence[Cell]) -> NDArray[np.float32]:
     """For the corners of all boxes of a place, 1 where they are of an axis and 0 elsewhere."""
     return np.tile(np.array(which, np.float32), len(cells))
 

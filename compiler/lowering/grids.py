@@ -54,6 +54,48 @@ def _box(node: Emitter, centre: str, half: str, shape: list[int]) -> None:
     node.emit_part("Reshape", [joined, node.constant("boxes_shape", shape)], "boxes")
 
 
+def anchored_boxes(numbers: Tensor, places: Tensor, anchors: Tensor, strides: Tensor | int) -> Tensor:
+    """The boxes, … × 4, of numbers that begin with tx, ty, tw, th.
+
+    Args:
+        places: … × 2, column and row.
+        anchors: … × 2, width and height in pixels.
+        strides: … × 1, or one for all.
+    """
+    centre = (numbers[..., :2].sigmoid() + places) * strides
+    half = numbers[..., 2:4].clamp(max=LARGEST).exp() * (anchors / 2)
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def cell_boxes(numbers: Tensor, places: Tensor, grid: int, size: Tensor) -> Tensor:
+    """The boxes, … × 4, of numbers that begin with x, y, √w, √h.
+
+    Args:
+        places: … × 2, column and row of the cell.
+        size: 2, width and height of the image.
+    """
+    centre = (numbers[..., :2] + places) * (size / grid)
+    half = numbers[..., 2:4].square() * (size / 2)
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def distance_boxes(numbers: Tensor, places: Tensor, strides: Tensor | int) -> Tensor:
+    """The boxes, … × 4, of the numbers of each side, … × 4 × bins.
+
+    Args:
+        places: … × 2, column and row.
+        strides: … × 1, or one for all.
+    """
+    bins = numbers.shape[-1]
+    if bins > 1:
+        steps = torch.arange(bins, device=numbers.device, dtype=numbers.dtype)
+        distances = (numbers.softmax(-1) @ steps) * strides
+    else:
+        distances = numbers[..., 0].relu() * strides
+    centre = (places + 0.5) * strides
+    return torch.cat([centre - distances[..., :2], centre + distances[..., 2:]], -1)
+
+
 class AnchoredBoxes(nn.Module):
     """Raw numbers, boxes and scores of anchors at every place of a map."""
 
@@ -69,9 +111,7 @@ class AnchoredBoxes(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = by_place(x, len(self.anchors))
-        centre = (found[..., :2].sigmoid() + places(x)[:, None]) * self.stride
-        half = found[..., 2:4].clamp(max=LARGEST).exp() * (self.sizes / 2)
-        boxes = torch.cat([centre - half, centre + half], 3)
+        boxes = anchored_boxes(found, places(x)[:, None], self.sizes, self.stride)
         classes = found[..., 5:].sigmoid() if self.scores == "sigmoid" else found[..., 5:].softmax(3)
         scores = found[..., 4:5].sigmoid() * classes
         return found.flatten(1, 2), boxes.flatten(1, 2), scores.flatten(1, 2)
@@ -126,9 +166,7 @@ class GridBoxes(nn.Module):
         cells = torch.arange(self.grid, device=x.device, dtype=x.dtype)
         cells = torch.cartesian_prod(cells, cells).flip(1)[:, None]
         size = x.new_tensor([image.shape[3], image.shape[2]])
-        centre = (found[..., :2] + cells) * (size / self.grid)
-        half = found[..., 2:4].square() * (size / 2)
-        boxes = torch.cat([centre - half, centre + half], 3)
+        boxes = cell_boxes(found, cells, self.grid, size)
         scores = found[..., 4:] * raw[..., None, 5 * self.boxes :]
         return raw, boxes.flatten(1, 2), scores.flatten(1, 2)
 
@@ -176,14 +214,7 @@ class DistanceBoxes(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         found = by_place(x, 4)
-        if self.bins > 1:
-            steps = torch.arange(self.bins, device=x.device, dtype=x.dtype)
-            distances = (found.softmax(3) @ steps) * self.stride
-        else:
-            distances = found[..., 0].relu() * self.stride
-        centre = (places(x) + 0.5) * self.stride
-        boxes = torch.cat([centre - distances[..., :2], centre + distances[..., 2:]], 2)
-        return found.flatten(2), boxes
+        return found.flatten(2), distance_boxes(found, places(x), self.stride)
 
 
 @lowers(Distances)

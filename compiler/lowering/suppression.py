@@ -6,7 +6,8 @@ keep the same boxes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 import torch
@@ -16,10 +17,9 @@ from torch import Tensor, nn
 from compiler.detection.boxes import iou, pairwise
 from compiler.lowering.base import Emitter, Lowering, lowers
 from netspec.dims import Dim
-from netspec.ops.suppression import Nms, Proposals
+from netspec.ops.suppression import Nms, Proposals, add_up
 from netspec.tensor import TensorType
 
-NONE = -float("inf")  # the score of what does not count
 LEAST = float(np.finfo(np.float32).min)
 BLOCK = 128  # boxes that are held against one another at a time
 
@@ -82,28 +82,42 @@ def _large_enough(boxes: Tensor, least: float) -> Tensor:
 
 def padded(scores: Tensor, count: int) -> Tensor:
     """N × K scores with as many behind them that don't count as make it `count`."""
-    return nn.functional.pad(scores, (0, max(0, count - scores.shape[1])), value=NONE)
+    return nn.functional.pad(scores, (0, max(0, count - scores.shape[1])), value=-inf)
 
 
 class BestBoxes(nn.Module):
     """The detections of each image: boxes N × K × 4, scores N × K, labels N × K, counts N."""
 
-    def __init__(self, op: Nms) -> None:
+    def __init__(
+        self,
+        overlap: float,
+        least: float,
+        detections: int,
+        candidates: int | None = None,
+        background: bool = False,
+        agnostic: bool = False,
+        min_size: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.op = op
+        self.overlap = overlap
+        self.least = least  # above which a score counts
+        self.detections = detections
+        self.candidates = candidates
+        self.background = background
+        self.agnostic = agnostic
+        self.min_size = min_size
 
     def forward(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        op = self.op
-        if op.background:
+        if self.background:
             scores = scores[..., 1:]
             boxes = boxes[:, :, 1:] if boxes.dim() == 4 else boxes
         own = None  # the class of each box, where it has but one
-        if op.agnostic:
+        if self.agnostic:
             scores, own = scores.max(2, keepdim=True)
             boxes = boxes.take_along_dim(own[..., None], 2)[:, :, 0] if boxes.dim() == 4 else boxes
         with torch.no_grad():
             values, places, labels = self.chosen(boxes.detach(), scores.detach())
-        found = values > NONE
+        found = values > -inf
         at, of_class = places[..., None], labels[..., None]
         rows = scores.take_along_dim(at, 1)
         kept = boxes.take_along_dim(at if boxes.dim() == 3 else at[..., None], 1)
@@ -120,24 +134,23 @@ class BestBoxes(nn.Module):
 
     def chosen(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The scores, places and classes of the best boxes, each N × K; scores of −∞ behind the last one."""
-        op = self.op
-        counts = scores > op.score
-        if op.min_size:
-            large = _large_enough(boxes, op.min_size)
+        counts = scores > self.least
+        if self.min_size:
+            large = _large_enough(boxes, self.min_size)
             counts = counts & (large if large.dim() == 3 else large[..., None])
         many = counts.sum(1)
-        most = max(1, min(int(many.max()), op.candidates or scores.shape[1]))
-        values, places = best(scores.where(counts, NONE).transpose(1, 2), most)
-        kept = torch.full_like(values, NONE)
+        most = max(1, min(int(many.max()), self.candidates or scores.shape[1]))
+        values, places = best(scores.where(counts, -inf).transpose(1, 2), most)
+        kept = torch.full_like(values, -inf)
         for image, classes in enumerate(many.tolist()):
             for label, count in enumerate(classes):
                 if count:
                     at = places[image, label, :count]
                     here = boxes[image, at] if boxes.dim() == 3 else boxes[image, at, label]
-                    ranks = suppressed(here, op.iou, op.detections)
+                    ranks = suppressed(here, self.overlap, self.detections)
                     kept[image, label, ranks] = values[image, label, ranks]
-        scores, ranks = best(padded(kept.flatten(1), op.detections), op.detections)
-        ranks = ranks.where(scores > NONE, 0)
+        scores, ranks = best(padded(kept.flatten(1), self.detections), self.detections)
+        ranks = ranks.where(scores > -inf, 0)
         return scores, places.flatten(1).gather(1, ranks), ranks // most
 
 
@@ -145,7 +158,7 @@ class BestBoxes(nn.Module):
 class NmsLowering(Lowering):
     @staticmethod
     def torch(op: Nms, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return BestBoxes(op)
+        return BestBoxes(op.iou, op.score, op.detections, op.candidates, op.background, op.agnostic, op.min_size)
 
     @staticmethod
     def onnx(op: Nms, node: Emitter) -> None:
@@ -221,7 +234,7 @@ def _of_large(node: Emitter, boxes: str, scores: str, least: float, keep: bool) 
     sides = node.emit("Sub", [far, near], "sides")
     side = node.emit("ReduceMin", [sides, node.constant("side_axis", [-1])], "shorter_side", keepdims=int(keep))
     large = node.emit("GreaterOrEqual", [side, node.scalar("least_side", least)], "large")
-    return node.emit("Where", [large, scores, node.scalar("none", NONE)], "of_large")
+    return node.emit("Where", [large, scores, node.scalar("none", -inf)], "of_large")
 
 
 def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int, name: str = "count") -> tuple[str, Dim]:
@@ -236,7 +249,7 @@ def _kept(node: Emitter, boxes: str, scores: str, overlap: float, least: float, 
     """The scores, N × C × B, of what suppression keeps of each class; −∞ elsewhere."""
     limits = [node.constant("most", [most]), node.constant("overlap", [overlap]), node.constant("least_score", [least])]
     chosen = node.emit("NonMaxSuppression", [boxes, scores, *limits], "chosen")
-    nothing = helper.make_tensor("none", TensorProto.FLOAT, [1], [NONE])
+    nothing = helper.make_tensor("none", TensorProto.FLOAT, [1], [-inf])
     empty = node.emit("ConstantOfShape", [node.emit("Shape", [scores], "size")], "empty", value=nothing)
     return node.emit("ScatterND", [empty, chosen, node.emit("GatherND", [scores, chosen], "chosen_scores")], "kept")
 
@@ -245,7 +258,7 @@ def _best_of(node: Emitter, kept: str, size: Dim, count: int, least: float) -> t
     """The best of each image: their scores, their ranks in N × … laid out in a row, and which there are, N × count."""
     flat = node.emit("Flatten", [kept], "in_a_row", axis=1)
     if not (isinstance(size, int) and size >= count):
-        pads = [node.constant("behind", [0, count]), node.scalar("none", NONE), node.constant("row_axis", [1])]
+        pads = [node.constant("behind", [0, count]), node.scalar("none", -inf), node.constant("row_axis", [1])]
         flat = node.emit("Pad", [flat, *pads], "and_behind")
     values, ranks = node.emit_several("TopK", [flat, node.constant("detections", [count])], ["values", "ranks"], axis=1)
     found = node.emit("Greater", [values, node.scalar("worst", least)], "found")
@@ -253,36 +266,43 @@ def _best_of(node: Emitter, kept: str, size: Dim, count: int, least: float) -> t
 
 
 class BestOfLevels(nn.Module):
-    """The proposals of each image, N × count × 4, from the objectness of each level and then the boxes of each."""
+    """The proposals of each image, N × count × 4, from the objectness of each of some levels, and then their boxes."""
 
-    def __init__(self, op: Proposals) -> None:
+    def __init__(
+        self, levels: int, count: int, candidates: int, overlap: float, min_size: float, in_training: int
+    ) -> None:
         super().__init__()
-        self.op = op
+        self.levels = levels
+        self.count = count
+        self.candidates = candidates
+        self.overlap = overlap
+        self.min_size = min_size
+        self.in_training = in_training  # candidates and proposals
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> Tensor:
-        op = self.op
-        count, candidates = (op.training, op.training) if self.training else (op.count, op.candidates)
-        levels = len(inputs) // 2
-        all_boxes, all_scores = [], []
-        for objectness, boxes in zip(inputs[:levels], inputs[levels:], strict=True):
+        count = self.in_training if self.training else self.count
+        candidates = self.in_training if self.training else self.candidates
+        all_boxes = torch.cat(inputs[self.levels :], 1)
+        sizes = [x.shape[1] for x in inputs[: self.levels]]
+        found, kept = [], []
+        for objectness, boxes in zip(inputs, all_boxes.split_with_sizes(sizes, 1), strict=False):
             marks = objectness[..., 1] - objectness[..., 0] if objectness.shape[2] == 2 else objectness[..., 0]
             scores, places = best(marks, min(candidates, marks.shape[1]))
             boxes = boxes.take_along_dim(places[..., None], 1)
-            scores = scores.where(_large_enough(boxes, op.min_size) & (scores > NONE), NONE)
-            all_boxes.append(boxes)
-            all_scores.append(self.kept(boxes, scores, count))
-        scores, ranks = best(padded(torch.cat(all_scores, 1), count), count)
-        found = scores > NONE
-        chosen = torch.cat(all_boxes, 1).take_along_dim(ranks.where(found, 0)[..., None], 1)
-        return chosen.where(found[..., None], 0)
+            found.append(boxes)
+            kept.append(self.kept(boxes, scores.where(_large_enough(boxes, self.min_size), -inf), count))
+        scores, ranks = best(padded(torch.cat(kept, 1), count), count)
+        there = scores > -inf
+        chosen = torch.cat(found, 1).take_along_dim(ranks.where(there, 0)[..., None], 1)
+        return chosen.where(there[..., None], 0)
 
     def kept(self, boxes: Tensor, scores: Tensor, count: int) -> Tensor:
         """The scores N × K of what is kept of boxes N × K × 4, best first; −∞ elsewhere."""
-        kept = torch.full_like(scores, NONE)
-        for image, there in enumerate(scores > NONE):
+        kept = torch.full_like(scores, -inf)
+        for image, there in enumerate(scores > -inf):
             ranks = there.nonzero()[:, 0]
-            ranks = ranks[suppressed(boxes[image, ranks], self.op.iou, count)]
+            ranks = ranks[suppressed(boxes[image, ranks], self.overlap, count)]
             kept[image, ranks] = scores[image, ranks]
         return kept
 
@@ -291,59 +311,76 @@ class BestOfLevels(nn.Module):
 class ProposalsLowering(Lowering):
     @staticmethod
     def torch(op: Proposals, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return BestOfLevels(op)
+        return BestOfLevels(op.levels(*inputs), op.count, op.candidates, op.iou, op.min_size, op.training)
 
     @staticmethod
     def onnx(op: Proposals, node: Emitter) -> None:
         """The candidates of all levels side by side; to NonMaxSuppression a level is a class with scores of its own."""
-        levels = len(node.inputs) // 2
-        sizes = [x.shape[1] for x in node.types[:levels]]
-        found = [_candidates(node, op, index, sizes[index]) for index in range(levels)]
-        boxes = _joined(node, [boxes for _, boxes, _ in found], "all_boxes")
-        scores = _joined(node, [scores for scores, _, _ in found], "all_scores")
+        levels = op.levels(*node.types)
+        boxes = _joined(node, node.inputs[levels:], "boxes")
+        found = [_candidates(node, op, index) for index in range(levels)]
+        counts = [count for _, _, count in found]
+        places = _joined(node, _in_all(node, [places for _, places, _ in found]), "places")
+        at = node.emit("Unsqueeze", [places, node.constant("number_axis", [2])], "places_at")
+        boxes = node.emit("GatherND", [boxes, at], "candidates", batch_dims=1)
+        scores = _joined(node, [scores for scores, _, _ in found], "scores")
         scores = node.emit("Unsqueeze", [scores, node.constant("after_boxes", [2])], "scores_of_one")
         scores = _of_large(node, boxes, scores, op.min_size, keep=True)
         scores = node.emit("Transpose", [scores], "one_level", perm=[0, 2, 1])
-        counts = [count for _, _, count in found]
         if levels > 1:
-            own = node.emit("Where", [_own_level(node, found, counts), scores, node.scalar("none", NONE)], "by_level")
-            kept = _kept(node, boxes, own, op.iou, LEAST, op.count)
+            own = _own_level(node, [scores for scores, _, _ in found], counts)
+            scores = node.emit("Where", [own, scores, node.scalar("none", -inf)], "by_level")
+        kept = _kept(node, boxes, scores, op.iou, LEAST, op.count)
+        if levels > 1:
             kept = node.emit("ReduceMax", [kept, node.constant("level_axis", [1])], "of_all_levels")
-        else:
-            kept = _kept(node, boxes, scores, op.iou, LEAST, op.count)
-        _, ranks, there = _best_of(node, kept, sum(counts), op.count, LEAST)
+        _, ranks, there = _best_of(node, kept, add_up(counts), op.count, LEAST)
         last = node.constant("last_axis", [-1])
-        at = node.emit("Unsqueeze", [ranks, last], "at")
-        chosen = node.emit("GatherND", [boxes, at], "best_boxes", batch_dims=1)
+        chosen = node.emit("GatherND", [boxes, node.emit("Unsqueeze", [ranks, last], "at")], "best_boxes", batch_dims=1)
         node.emit("Where", [node.emit("Unsqueeze", [there, last], "there"), chosen, node.scalar("nothing", 0.0)])
 
 
-def _candidates(node: Emitter, op: Proposals, index: int, size: Dim) -> tuple[str, str, Dim]:
-    """The best of a level: scores N × K, boxes N × K × 4, and how many they are."""
-    objectness, boxes = node.inputs[index], node.inputs[len(node.inputs) // 2 + index]
-    if node.types[index].shape[2] == 2:
-        columns = node.emit_several("Split", [objectness, node.constant("one_each", [1, 1])],
-                                    [f"background{index}", f"object{index}"], axis=2)  # fmt: skip
-        objectness = node.emit("Sub", columns[::-1], f"objectness{index}")
+def _candidates(node: Emitter, op: Proposals, index: int) -> tuple[str, str, Dim]:
+    """The best of a level: scores N × K, places N × K, and how many they are."""
+    (_, size, numbers), objectness = node.types[index].shape, node.inputs[index]
+    if numbers == 2:
+        columns = [f"background{index}", f"object{index}"]
+        parts = node.emit_several("Split", [objectness, node.constant("one_each", [1, 1])], columns, axis=2)
+        objectness = node.emit("Sub", parts[::-1], f"objectness{index}")
     marks = node.emit("Flatten", [objectness], f"marks{index}", axis=1)
     count, kept = _at_most(node, marks, 1, size, op.candidates, f"count{index}")
     scores, places = node.emit_several("TopK", [marks, count], [f"best{index}", f"places{index}"], axis=1)
-    at = node.emit("Unsqueeze", [places, node.constant("number_axis", [2])], f"at{index}")
-    return scores, node.emit("GatherND", [boxes, at], f"boxes{index}", batch_dims=1), kept
+    return scores, places, kept
 
 
-def _own_level(node: Emitter, found: Iterable[tuple[str, str, Dim]], counts: list[Dim]) -> str:
+def _in_all(node: Emitter, places: list[str]) -> list[str]:
+    """The places on each level as places among the boxes of all levels."""
+    before, found = "", places[:1]
+    known = 0
+    for index, here in enumerate(places[1:]):
+        size = node.types[index].shape[1]
+        if isinstance(size, int) and not before:
+            known += size
+            offset = node.constant(f"offset{index}", [known])
+        else:
+            length = node.emit("Shape", [node.inputs[index]], f"length{index}", start=1, end=2)
+            so_far = before or (node.constant(f"offset{index}", [known]) if known else "")
+            offset = before = node.emit("Add", [so_far, length], f"offset{index}_and") if so_far else length
+        found.append(node.emit("Add", [here, offset], f"place{index + 1}"))
+    return found
+
+
+def _own_level(node: Emitter, scores: list[str], counts: list[Dim]) -> str:
     """Which of all candidates are of each level: L × K."""
     levels = np.arange(len(counts))
     known = [count for count in counts if isinstance(count, int)]
     if len(known) == len(counts):
         return node.array("own", levels[:, None] == levels.repeat(known))
     numbers = []
-    for index, (scores, _, _) in enumerate(found):
-        size = node.emit("Shape", [scores], f"size{index}", start=1)
+    for index, of_level in enumerate(scores):
+        size = node.emit("Shape", [of_level], f"size{index}", start=1)
         numbers.append(node.emit("Expand", [node.constant(f"level{index}", [index]), size], f"numbers{index}"))
     return node.emit("Equal", [node.array("levels", levels[:, None]), _joined(node, numbers, "number", 0)], "own")
 
 
-def _joined(node: Emitter, parts: list[str], name: str, axis: int = 1) -> str:
+def _joined(node: Emitter, parts: Sequence[str], name: str, axis: int = 1) -> str:
     return parts[0] if len(parts) == 1 else node.emit("Concat", parts, name, axis=axis)

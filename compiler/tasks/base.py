@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from PIL import Image
 from torch import Tensor, nn
 
 from compiler.batches import Batch
 from netspec.network import Network
+
+SHOWN = 8  # how many held-out samples the pictures of a run show
 
 
 class Outcome(NamedTuple):
@@ -26,6 +29,18 @@ class Outcome(NamedTuple):
     values: dict[str, Tensor]
 
 
+class Table(NamedTuple):
+    """Results for people: the first column is text, the others are numbers."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def markdown(self) -> list[str]:
+        """As lines of Markdown."""
+        rule = f"|---|{'--:|' * (len(self.headings) - 1)}"
+        return [f"| {' | '.join(self.headings)} |", rule, *(f"| {' | '.join(row)} |" for row in self.rows)]
+
+
 class Evaluation(ABC):
     """What was found on the held-out samples.
 
@@ -35,17 +50,36 @@ class Evaluation(ABC):
 
     values: dict[str, float]
 
+    def table(self) -> Table | None:
+        """What was measured of each class; None where there are no such."""
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What was measured, for scripts: JSON without NaN."""
+        return {name: known(value) for name, value in self.values.items()}
+
     def report(self, folder: Path) -> list[str]:
         """Lines of Markdown for the run's report, whose pictures are written into its folder.
 
         Raises:
             CompilerError: a picture can't be written.
         """
-        return []
+        table = self.table()
+        return table.markdown() if table else []
 
     def picture(self) -> Image.Image | None:
         """A few held-out samples with what the network makes of them beside the truth; None where there are no such."""
         return None
+
+
+def known(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def percent(value: float) -> str:
+    """A fraction for a table."""
+    return "–" if math.isnan(value) else f"{value:.1%}"
 
 
 class Task(ABC):

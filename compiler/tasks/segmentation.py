@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,16 +13,14 @@ from torch import Tensor, nn
 
 from compiler.batches import Batch
 from compiler.evaluation.segmentation import confusion, iou, mean_iou, pixel_accuracy
-from compiler.files import whole_file
 from compiler.mask_pictures import Array, side_by_side
-from compiler.tasks.base import Evaluation
+from compiler.tasks.base import Evaluation, Table, known, percent
 from compiler.tasks.outputs import OutputTask
 from netspec.deployed import preparation
 from netspec.network import Network
 from netspec.recipe_checks import is_image
 
 SHOWN = 6  # held-out images in a picture
-PICTURE = "segmentation.png"
 
 
 @dataclass(slots=True)
@@ -41,19 +37,21 @@ class Segmented(Evaluation):
     labels: tuple[str, ...]
     rows: list[tuple[Array, Array, Array]] = field(repr=False)
 
-    def report(self, folder: Path) -> list[str]:
-        """The intersection over union of each class, and a few images."""
-        lines = ["| class | pixels | intersection over union |", "|---|--:|--:|"]
-        shares = iou(self.counts).tolist()
-        for name, pixels, share in zip(self.labels, self.counts.sum(1).tolist(), shares, strict=True):
-            lines.append(f"| {name} | {pixels:,} | {'–' if math.isnan(share) else f'{share:.2%}'} |")
-        picture = self.picture()
-        if picture is not None:
-            with whole_file(folder / PICTURE) as temporary:
-                picture.save(temporary, format="PNG")
-            lines += ["", f"![images, true classes and predicted ones]({PICTURE})", ""]
-            lines.append("Held-out images, the true classes of their pixels, and those that the last weights give.")
-        return lines
+    def table(self) -> Table:
+        counts, shares = self.counts.sum(1).tolist(), iou(self.counts).tolist()
+        rows = [
+            (name, f"{pixels:,}", percent(share))
+            for name, pixels, share in zip(self.labels, counts, shares, strict=True)
+        ]
+        return Table(("class", "pixels", "intersection over union"), rows)
+
+    def facts(self) -> dict[str, Any]:
+        counts, shares = self.counts.sum(1).tolist(), iou(self.counts).tolist()
+        classes = [
+            {"label": name, "pixels": pixels, "iou": known(share)}
+            for name, pixels, share in zip(self.labels, counts, shares, strict=True)
+        ]
+        return Evaluation.facts(self) | {"classes": classes}
 
     def picture(self) -> Image.Image | None:
         return side_by_side(self.rows) if self.rows else None

@@ -25,7 +25,7 @@ OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
 ORDER = (
     "init", "validate", "summary", "explain", "draw", "diff", "list", "fmt", "schema", "compile", "train", "data",
-    "export", "predict", "serve", "completion",
+    "proposals", "evaluate", "export", "predict", "serve", "completion",
 )  # fmt: skip
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
@@ -41,6 +41,8 @@ SUMMARIES = {
     "compile": "Write a spec as PyTorch source that stands alone.",
     "train": "Train a spec on its data.",
     "data": "Write the images that a spec is trained on into folders.",
+    "proposals": "Find regions of images that may hold an object.",
+    "evaluate": "Measure a trained run, or its exported file, on held-out data.",
     "export": "Write a spec or a trained run as an ONNX file.",
     "predict": "Run a model on images or arrays.",
     "serve": "Serve a model over the Open Inference Protocol.",

@@ -1,6 +1,6 @@
 """Non-maximum suppression: of boxes that overlap, the best one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar
 
 from pydantic import Field as Argument
@@ -95,9 +95,10 @@ class Nms(Op):
 class Proposals(Op):
     """The boxes of each image that are most likely an object: candidates level by level, suppressed, the best of all.
 
-    In: for L levels, first the objectness of each, N × B × 1, or × 2 for background and object, then the boxes of each,
-    N × B × 4. Out: N × `count` × 4, best first; behind the last one boxes are 0, which have no area and count for
-    nothing. In training there are `training` of them, and as many candidates.
+    In: for L levels, first the objectness of each, N × B × 1, or × 2 for background and object; then the boxes of
+    each, N × B × 4, or those of all in one tensor, level by level. Out: N × `count` × 4, best first; behind the last
+    one boxes are 0, which have no area and count for nothing. In training there are `training` of them, and as many
+    candidates.
 
     Of the best `candidates` of each level, those whose sides are at least `min_size` are taken from the best one down
     if they overlap none taken before on their level by more than `iou`. The boxes get no gradient.
@@ -115,31 +116,55 @@ class Proposals(Op):
     min_size: Side = 1e-3
     training: Count = 2000
 
-    def output(self, *inputs: TensorType) -> TensorType:
-        levels = len(inputs) // 2
-        if len(inputs) % 2:
+    def levels(self, *inputs: TensorType) -> int:
+        """How many levels the inputs are of.
+
+        Raises:
+            ShapeError: they are not the objectness and the boxes of some.
+        """
+        levels = next((count for count, x in enumerate(inputs) if x.shape[-1] == 4), len(inputs))
+        if levels == 0 or len(inputs) - levels not in (1, levels):
             raise ShapeError(
-                f"{len(inputs)} tensors are read, which are not two for each level",
-                help="read the objectness of every level, then the boxes of every level",
+                f"{levels} tensors of objectness and {len(inputs) - levels} of boxes are read",
+                help="read the objectness of every level, then the boxes of every level, or of all in one tensor",
             )
-        for objectness, boxes in zip(inputs[:levels], inputs[levels:], strict=True):
-            need_rank(objectness, 3, 3, "the objectness")
-            need_boxes(boxes, "the boxes")
-            if objectness.shape[1] != boxes.shape[1] or objectness.shape[2] not in (1, 2):
+        return levels
+
+    def output(self, *inputs: TensorType) -> TensorType:
+        levels = self.levels(*inputs)
+        for x in inputs[:levels]:
+            need_rank(x, 3, 3, "the objectness")
+            if x.shape[2] not in (1, 2):
                 raise ShapeError(
-                    f"objectness {write_shape(objectness.shape)} is not that of boxes {write_shape(boxes.shape)}",
-                    help="read objectness N × B × 1 of every level, then boxes N × B × 4 of every level, in one order",
+                    f"objectness is one number for each box, or two, and {x.shape[2]} are read",
+                    help="read `per_box: 1` of every level, or `per_box: 2` with background and object",
                 )
+        for x in inputs[levels:]:
+            need_boxes(x, "the boxes")
+        marks, boxes = ([x.shape[1] for x in part] for part in (inputs[:levels], inputs[levels:]))
+        if (marks if len(boxes) == levels else [add_up(marks)]) != boxes:
+            raise ShapeError(
+                f"objectness of {' + '.join(map(str, marks))} boxes is not that of {' + '.join(map(str, boxes))}",
+                help="read the levels of both in the same order",
+            )
         return TensorType((inputs[0].shape[0], self.count, 4))
 
     def window(self, *inputs: TensorType) -> Window:
         return SCRAMBLED
 
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
-        boxes = [x.shape[1] for x in inputs[: len(inputs) // 2]]
+        boxes = [x.shape[1] for x in inputs[: self.levels(*inputs)]]
         kept = [min(size, self.candidates) if isinstance(size, int) else self.candidates for size in boxes]
         yield Line("candidates", " + ".join(_count(size) for size in kept), _count(sum(kept)))
         yield Line("proposals", "", f"{self.count:,} at most, {self.training:,} in training")
+
+
+def add_up(sizes: Iterable[Dim]) -> Dim:
+    """The sum of sizes."""
+    total: Dim = 0
+    for size in sizes:
+        total = total + size
+    return total
 
 
 def _count(number: Dim) -> str:

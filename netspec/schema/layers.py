@@ -16,6 +16,7 @@ NAME: Schema = {
     "not": {"enum": sorted({*RESERVED, *keyword.kwlist})},
     "errorMessage": "a name has letters, digits and _, begins with no digit, and is no keyword",
 }
+NUMBER: Schema = {"pattern": "^(0|[1-9][0-9]*)$"}  # as checkpoints of others call layers
 NAMED_REFERENCES: Schema = {
     "type": "object",
     "propertyNames": {"$ref": "#/definitions/name"},
@@ -84,7 +85,8 @@ def layers(prefix: str, others: Collection[Kind] = (), strict: bool = False) -> 
     kinds = [*ops, *(_container(name, prefix) for name in CONTAINERS), _SHARE, *others]
     layer = _reference(prefix, "layer")
     one = [word(kinds, strict), mapping(kinds, modifiers(), strict), {"type": "array", "items": layer}]
-    named = {"type": "object", "propertyNames": {"$ref": "#/definitions/name"}, "additionalProperties": layer}
+    names: Schema = {"anyOf": [{"$ref": "#/definitions/name"}, NUMBER]}
+    named = {"type": "object", "propertyNames": names, "additionalProperties": layer}
     return {
         f"{prefix}.layer": {"anyOf": one},
         f"{prefix}.named": named,

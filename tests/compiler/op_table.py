@@ -280,4 +280,13 @@ ROWS = [
         "{proposals: 9, candidates: 7, iou: 0.1, from: [a, b, c, d]}",
         {"a": "[N, 9, 1]", "b": "[N, 5, 2]", "c": "[N, 9, 4]", "d": "[N, 5, 4]"},
     ),
+    Row(
+        "{proposals: 12, candidates: 7, iou: 0.1, from: [a, b, c, before]}",
+        {"a": "[N, L, 1]", "b": "[N, T, 2]", "c": "[N, D, 1]", "d": "[N, L, 4]", "e": "[N, T, 4]", "f": "[N, D, 4]"},
+        before="{concat: [d, e, f], axis: 1}",
+    ),
+    Row(
+        "{proposals: 12, candidates: 7, iou: 0.1, from: [a, b, c, d]}",
+        {"a": "[N, 9, 1]", "b": "[N, 5, 1]", "c": "[N, 3, 1]", "d": "[N, 17, 4]"},
+    ),
 ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from compiler.errors import CompilerError
 from compiler.export import export
 from compiler.module import Container, build
 from compiler.source.writing import python_source
-from compiler.weights import fitting_weights
+from compiler.weights import fitted, fitting_weights
 from netspec.network import Network
 
 __all__ = ["python_source", "to_onnx", "to_torch"]
@@ -24,14 +27,21 @@ def to_torch(network: Network, weights: str | Path | None = None, seed: int = 0)
     return build(network, seed, fitting_weights(network, Path(weights)) if weights is not None else None)
 
 
-def to_onnx(network: Network, path: str | Path, weights: nn.Module | str | Path | None = None) -> Path:
-    """Writes the network as a checked ONNX file, with the weights of a module or a file, or drawn ones.
+def to_onnx(network: Network, path: str | Path, weights: Any = None) -> Path:
+    """Writes the network as a checked ONNX file, with drawn weights or those of a module, a state-dict or a file.
 
     Raises:
-        CompilerError: the file can't be written, or the weights don't fit.
+        CompilerError: the file can't be written, or the weights don't fit; it lists what differs.
     """
-    module = weights if isinstance(weights, nn.Module) else to_torch(network, weights)
-    was_training = module.training
+    if isinstance(weights, nn.Module | Mapping):
+        tensors = weights.state_dict() if isinstance(weights, nn.Module) else weights
+        if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()):
+            raise CompilerError("the weights are no state-dict", "give tensors by name, as `module.state_dict()` does")
+        source = f"the given {type(weights).__name__}"
+        module = build(
+            network, weights={key: value.detach() for key, value in fitted(network, tensors, source).items()}
+        )
+    else:
+        module = to_torch(network, weights)
     export(network, module.eval(), Path(path))
-    module.train(was_training)
     return Path(path)

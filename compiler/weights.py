@@ -19,6 +19,8 @@ from compiler.files import whole_file
 from netspec.network import Network
 
 MAX_LISTED = 8
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # what files of weights are called
+WRAPPED = "module."  # before every key of a module that DataParallel or DistributedDataParallel wraps
 
 
 def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -39,18 +41,25 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state-dict in a `.safetensors` file, or in a PyTorch checkpoint, of which only tensors are read.
+    """The state-dict in a safetensors file, or in a PyTorch checkpoint, of which only tensors are read.
+
+    Which of them it is, is seen from the file's content, whatever it is called.
 
     Raises:
         CompilerError: the file can't be read, is corrupt, or holds anything but tensors.
     """
+    if path.is_dir():
+        found = sorted(str(file) for file in path.iterdir() if file.suffix in WEIGHTS)
+        help = f"name the file in it: {', '.join(found[:MAX_LISTED])}" if found else "name a file of weights"
+        raise CompilerError(f"`{path}` is a folder, not a weights file", help)
     if not path.is_file():
         raise CompilerError(f"there is no weights file `{path}`")
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # of odd pickles: what can't be used is refused below
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        # Warnings are of odd pickles: what can't be used is refused below. A file's name would count, if it had one.
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError:
         raise CompilerError(f"`{path}` is not a safetensors file, or is damaged") from None
     except pickle.UnpicklingError:
@@ -66,14 +75,40 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is read as safetensors: a header of JSON after its length, 8 bytes.
+
+    A file that is called so is as well, unless it begins as PyTorch's archives or pickles do.
+    """
+    with path.open("rb") as file:
+        begin = file.read(9)
+    if begin[8:] == b"{" and int.from_bytes(begin[:8], "little") <= path.stat().st_size:
+        return True
+    return path.suffix == ".safetensors" and not begin.startswith((b"PK", b"\x80"))
+
+
 def fitting_weights(network: Network, path: Path) -> dict[str, Tensor]:
     """The state-dict in a file, which is one of this network.
 
     Raises:
         CompilerError: the file can't be read, or its keys or shapes are not the network's; what differs is listed.
     """
-    found = read_weights(path)
+    return fitted(network, read_weights(path), f"`{path}`")
+
+
+def fitted(network: Network, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """A state-dict, which is one of this network; what DataParallel puts before its keys is taken off.
+
+    Args:
+        source: where it comes from, for messages.
+
+    Raises:
+        CompilerError: its keys or shapes are not the network's; what differs is listed.
+    """
     wanted = {key: weight.shape for key, weight in network.state_dict()}
+    found = dict(tensors)
+    if found and all(key.startswith(WRAPPED) for key in found) and not any(key.startswith(WRAPPED) for key in wanted):
+        found = {key.removeprefix(WRAPPED): tensor for key, tensor in found.items()}
     for key, shape in wanted.items():
         # Counters of seen batches are often left out of checkpoints; they matter to no result.
         if key not in found and key.endswith("num_batches_tracked"):
@@ -81,14 +116,14 @@ def fitting_weights(network: Network, path: Path) -> dict[str, Tensor]:
     missing = [key for key in wanted if key not in found]
     unexpected = [key for key in found if key not in wanted]
     misshapen = [
-        f"{key}: {_shape(found[key].shape)} in the file, {_shape(shape)} in the spec"
+        f"{key}: {_shape(found[key].shape)} given, {_shape(shape)} in the spec"
         for key, shape in wanted.items()
         if key in found and tuple(found[key].shape) != shape
     ]
     if missing or unexpected or misshapen:
-        lines = [f"`{path}` holds the weights of another network"]
+        lines = [f"{source} holds the weights of another network"]
         for title, keys in (
-            ("missing from the file", missing),
+            ("missing", missing),
             ("not in the spec", unexpected),
             ("of another shape", misshapen),
         ):
@@ -98,6 +133,12 @@ def fitting_weights(network: Network, path: Path) -> dict[str, Tensor]:
                 lines += [f"    {key}" for key in [*keys[:MAX_LISTED], *more]]
         raise CompilerError("\n".join(lines), "give the weights that belong to this spec and these arguments")
     return found
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The tensors that hold NaN or infinity, each with how many of its numbers are such."""
+    counts = {key: int((~torch.isfinite(tensor)).sum()) for key, tensor in tensors.items()}
+    return [f"{key}: {count:,} of {tensors[key].numel():,}" for key, count in counts.items() if count]
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import types
 import typing
 from collections.abc import Collection
@@ -226,14 +228,27 @@ def _type_error(model: type[BaseModel], name: str, value: Any, span: Span, detai
     for detail in details:
         if detail["type"] in _BOUND:
             bound = _BOUND[detail["type"]][0].format(**detail["ctx"])
-            message = f"`{name}` must be {bound}, got {show(detail['input'])}"
-            return Diagnostic("out-of-range", message, span)
+            key = next((part for part in detail["loc"][1:] if isinstance(value, dict)), None)
+            which = f"`{key}` in `{name}`" if key is not None else f"`{name}`"
+            return Diagnostic("out-of-range", f"{which} must be {bound}, got {show(detail['input'])}", span)
     expected = describe(field.annotation, tuple(field.metadata))
     words = [word for word in _words(model, name) if word != "*"]
     help = did_you_mean(value, words) if isinstance(value, str) and words else ""
-    if isinstance(value, float) and value.is_integer() and not isinstance(value, bool):
-        help = help or f"write `{int(value)}`"
+    if isinstance(value, float) and math.isfinite(value) and expected.startswith(_NAMES[int]):
+        help = help or _whole(value, span)
     return Diagnostic("wrong-type", f"`{name}` takes {expected}, got {show(value)}", span, help=help)
+
+
+def _whole(value: float, span: Span) -> str:
+    """How a whole number is made of a fraction: of one that is written out, the number; of an expression, rounded."""
+    quote = '"' if span.text.startswith(("'", '"')) else ""
+    text = span.text.strip("'\"")
+    if re.fullmatch(r"[\d._eE+-]+", text) or not text:
+        return f"write `{int(value)}`" if value.is_integer() else ""
+    lower, upper = (f"`{quote}{rounded}({text}){quote}`" for rounded in ("floor", "ceil"))
+    if value.is_integer():
+        return f"what is calculated with a fraction stays one: write {lower}"
+    return f"write {lower}, which is {math.floor(value)}, or {upper}, which is {math.ceil(value)}"
 
 
 def show(value: Any) -> str:

@@ -100,7 +100,8 @@ def is_dense(form: LayerForm) -> bool:
         return False
     if isinstance(entry.value, Scalar) and entry.value.text == "dense":
         return True
-    raise Refused(Diagnostic("wrong-type", "`connect` is `dense`, or is left out", entry.value.span))
+    message = "`connect` is `dense`, or is left out"
+    raise Refused(Diagnostic("wrong-type", message, entry.value.span, help="write `connect: dense`"))
 
 
 def turn_name(form: LayerForm, i: int, taken: Collection[str], scope: dict[str, Any]) -> str:

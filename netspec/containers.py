@@ -10,10 +10,11 @@ from netspec.diagnostics import Diagnostic, Label, did_you_mean
 from netspec.document import Block
 from netspec.layers import CONTAINERS, MODIFIERS, LayerForm
 from netspec.names import bad_name
+from netspec.network import Network
 from netspec.ops.sliding import strides_between
 from netspec.scope import Result
 from netspec.source import Span
-from netspec.tensor import TensorType
+from netspec.tensor import TensorType, write_shape
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence
 
@@ -133,3 +134,14 @@ def projection(x: TensorType, y: TensorType) -> tuple[int, tuple[int, ...]] | No
         return None
     strides = strides_between(x.spatial, y.spatial)
     return (channels, strides) if strides is not None else None
+
+
+def no_shortcut(network: Network, where: Span, path: str, source: str, last: str) -> Diagnostic:
+    """What to say of a residual container where no convolution brings its input to the shape of its layers' result."""
+    x, y = (write_shape(network.layer(node)["output"].shape) for node in (source, last))
+    labels = tuple(
+        Label(network.layer(node)["span"], f"`{node}` gives {shape}") for node, shape in ((source, x), (last, y))
+    )
+    message = f"`{path}`: {x} goes in and {y} comes out of its layers, and no stride brings the one to the other"
+    help = "keep the size with `padding: same`, or divide it with a stride; or write the `shortcut` that fits"
+    return Diagnostic("shape-mismatch", message, where, labels=labels, help=help)

@@ -44,7 +44,8 @@ def served_task(form: Network) -> dict[str, str]:
     found = {result: name for name, (kind, result) in made.items() if kind == "nms"}
     if found.keys() >= {"boxes", "scores", "labels", "counts"}:
         return {"kind": "detection", **found}
-    mask = next((name for name, (kind, _) in made.items() if kind == "argmax"), None)
+    masks = [name for name, (kind, _) in made.items() if kind == "argmax"]
+    mask = next((name for name in masks if form.layer(form.outputs[name])["output"].rank == 3), None)
     return {"kind": "segmentation", "mask": mask} if mask is not None else {}
 
 

@@ -72,6 +72,10 @@ class SpecError(Exception):
         first = next((d for d in self.diagnostics if d.severity == "error"), self.diagnostics[0])
         super().__init__(f"{first.span}: {first.message}")
 
+    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Diagnostic, ...]]]:
+        """Pickled by its diagnostics, so that it gets out of a worker process."""
+        return type(self), (self.diagnostics,)
+
 
 class Findings:
     """Collects diagnostics; one that was already made at the same place with the same words is kept once."""

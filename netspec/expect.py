@@ -8,8 +8,8 @@ from typing import Any
 from netspec import dims
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean
 from netspec.dims import symbol
-from netspec.network import Network
-from netspec.tensor import Field
+from netspec.network import Layer, Network
+from netspec.tensor import write_shape
 from netspec.yaml_reader import Entry, Node, Scalar, Sequence
 from netspec.yaml_reader import Mapping as MappingNode
 
@@ -72,7 +72,7 @@ def _check_layers(network: Network, names: Mapping[str, str], key: str, node: No
         if key == "shapes":
             yield from _compare_shape(network, wanted, path, layer["output"].shape)
         else:
-            yield from _compare_field(network, wanted, path, layer["receptive_field"])
+            yield from _compare_field(network, wanted, path, layer)
 
 
 def _paths(node: MappingNode, known: Any) -> Iterator[tuple[str, Node | Diagnostic]]:
@@ -125,13 +125,16 @@ def _compare_shape(network: Network, node: Node, path: str, shape: tuple[Any, ..
         yield Diagnostic("expect", f"`{path}` gives [{found}], not [{given}]", node.span)
 
 
-def _compare_field(network: Network, node: Node, path: str, field: Field | None) -> Iterator[Diagnostic]:
+def _compare_field(network: Network, node: Node, path: str, layer: Layer) -> Iterator[Diagnostic]:
+    field, output = layer["receptive_field"], layer["output"]
     items = node.items if isinstance(node, Sequence) else [node]
     wanted = [item.value for item in items if isinstance(item, Scalar) and isinstance(item.value, int)]
     if len(wanted) != len(items):
         yield Diagnostic("wrong-type", "a receptive field is a number, or a list of one for each axis", node.span)
     elif field is None:
-        yield Diagnostic("expect", f"`{path}` has no spatial axes, so no receptive field", node.span)
+        why = f"its places, {write_shape(output.shape)}, are not places of the input" if output.spatial else ""
+        message = f"`{path}` has no receptive field: {why or 'it has no spatial axes'}"
+        yield Diagnostic("expect", message, node.span, help="leave it out, or name a layer before")
     else:
         found = network.concrete(field.size)
         if tuple(wanted if len(wanted) > 1 else wanted * len(found)) != found:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from netspec.diagnostics import Diagnostic, did_you_mean, nearest
 from netspec.ops.base import Op, discover
+from netspec.other_names import known_elsewhere
 from netspec.source import Span
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
@@ -129,8 +130,9 @@ def _takes_all(kind: str, arguments: list[str], blocks: Blocks) -> bool:
 
 def _unknown_kind(word: str, span: Span, blocks: Blocks) -> Diagnostic:
     names = [*discover(plugins=True), *blocks, *CONTAINERS, SHARE]
-    help = did_you_mean(word, names)
-    if not nearest(word, names):
+    other = known_elsewhere(word)
+    help = f"did you mean `{other}`?" if other else did_you_mean(word, names)
+    if not other and not nearest(word, names):
         known = ", ".join(f"`{name}`" for name in blocks)
         help = "`netspec list --ops` shows the ops" + (f"; the blocks here are {known}" if known else "")
     return Diagnostic("unknown-op", f"there is no op or block called `{word}`", span, help=help)
@@ -143,7 +145,8 @@ def _no_kind(node: Mapping, blocks: Blocks) -> Diagnostic:
     names = [*discover(plugins=True), *blocks, *CONTAINERS]
     arguments = {name for op in discover().values() for name in op.model_fields}
     # A key that looks like a kind is the likelier slip than one that is some op's argument.
-    mistyped = next((key for key in others if nearest(key.text, names) and key.text not in arguments), None)
+    meant = (key for key in others if known_elsewhere(key.text) or nearest(key.text, names))
+    mistyped = next((key for key in meant if key.text not in arguments), None)
     suspect = mistyped or next((key for key in others if key.text not in arguments), None)
     if suspect is None:
         return Diagnostic(

@@ -95,7 +95,8 @@ class Model(Network):
         """Writes the network as an ONNX file, checked, and returns its path.
 
         Args:
-            weights: a module of this network, or as in `torch`; None for weights drawn from seed 0.
+            weights: a state-dict of this network, a module that has one, or as in `torch`; None for weights drawn from
+                seed 0.
 
         Raises:
             CompilerError: the file can't be written, or the weights don't fit.

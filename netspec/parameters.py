@@ -7,7 +7,7 @@ A declaration is a default (`stride: 1`), a type (`width: int`), or both with bo
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -140,6 +140,12 @@ def _read_declared(name: str, item: Entry, node: Mapping, findings: Findings) ->
         message = f"`choices` are of single values, and `{name}` is a list"
         findings.add(Diagnostic("wrong-type", message, rest["choices"].key.span, help="leave it out"))
         return None
+    if bounds.choices == ():
+        message = f"`choices` is empty, so that `{name}` can't be anything"
+        findings.add(
+            Diagnostic("wrong-type", message, rest["choices"].value.span, help="list the values, or leave it out")
+        )
+        return None
     default = node.entries["default"].value if "default" in node.entries else None
     if isinstance(default, Scalar) and default.value is None:
         default = None
@@ -188,12 +194,21 @@ def bind_parameters(
                 value = _value(parameter, node, scope if entry else arguments)
                 _check(parameter, value, node.span, declared_here=entry is not None)
             except Refused as refused:
-                wrong.extend(refused.diagnostics)
+                word = node.text if isinstance(node, Scalar) and entry is None and node.text not in parameters else ""
+                wrong.extend(_quoted(name, word, mistake) for mistake in refused.diagnostics)
                 value = None
             except NotKnown:
                 pass
         arguments[name] = value
     return arguments, wrong
+
+
+def _quoted(name: str, word: str, mistake: Diagnostic) -> Diagnostic:
+    """What is wrong with a default, with how text is written where it is a bare word."""
+    if mistake.code != "unknown-name" or not word.isidentifier():
+        return mistake
+    help = f'text is quoted: `{name}: "{word}"`'
+    return replace(mistake, help=f"{mistake.help} {help}" if mistake.help.startswith("did you mean") else help)
 
 
 def _missing(parameter: Parameter, what: str, where: Span | None) -> Diagnostic:

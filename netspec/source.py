@@ -33,6 +33,13 @@ class Span:
     def __str__(self) -> str:
         return f"{self.source.name}:{self.line}:{self.column}"
 
+    @property
+    def text(self) -> str:
+        """What stands there; empty where it goes over several lines."""
+        if self.line != self.end_line:
+            return ""
+        return self.source.line(self.line)[self.column - 1 : self.end_column - 1]
+
     def within(self, start: int, length: int) -> Span:
         """The part of a one-line span that begins `start` characters in."""
         if self.line != self.end_line:

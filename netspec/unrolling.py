@@ -17,6 +17,7 @@ from netspec.containers import (
     handed_on,
     input_names,
     named_references,
+    no_shortcut,
     projection,
     unknown_arguments,
 )
@@ -121,7 +122,8 @@ class Unroller(Reader):
         for key in ("connect", "as"):
             if key in form.modifiers and "repeat" not in form.modifiers:
                 message = f"`{key}` says something of the turns of a `repeat`, and there is none"
-                self.report(Diagnostic("missing-argument", message, form.modifiers[key].key.span), scope)
+                help = f"add `repeat: …`, or leave `{key}` out"
+                self.report(Diagnostic("missing-argument", message, form.modifiers[key].key.span, help=help), scope)
         path = scope.join(name)
         if "over" in form.modifiers:
             result = self.over(form, scope, path)
@@ -459,6 +461,9 @@ class Unroller(Reader):
                 shortcut = self.layer("shortcut", given.value, there, source)
             elif needed is not None:
                 shortcut = self.project(needed, y.rank, inner, form.where, source)
+            else:
+                self.report(no_shortcut(self.network, form.where, inner.path, source.node, last.node), inner)
+                return Result(None)
         added = self.place(Add(), inner.join("add"), form.where, inner, [last, shortcut])
         inner.names |= {"shortcut": shortcut, "add": added}
         return Result(added.node, inner.names)

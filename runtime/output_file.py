@@ -3,13 +3,12 @@
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from runtime.errors import OutputError
-from runtime.prediction import Prediction
 
 
 def check_place(path: Path) -> None:
@@ -22,13 +21,13 @@ def check_place(path: Path) -> None:
         raise OutputError(f"cannot write {path}: the directory {path.parent} is read-only")
 
 
-def write_outputs(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Writes every output as one array [rows, …] under the output's name.
+def write_outputs(path: Path, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Writes every output as one array [rows, …] under the output's name; `rows` are the outputs of each.
 
     Raises:
         OutputError: the rows of an output differ in shape, or the file cannot be written.
     """
-    arrays = {name: _stack(path, name, predictions) for name in predictions[0].outputs}
+    arrays = {name: _stack(path, name, [row[name] for row in rows]) for name in rows[0]}
     # numpy.savez takes the names as keyword arguments, among which `file` would be its own.
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for name, array in arrays.items():
@@ -36,8 +35,7 @@ def write_outputs(path: Path, predictions: Sequence[Prediction]) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _stack(path: Path, name: str, predictions: Sequence[Prediction]) -> np.ndarray:
-    rows = [prediction.outputs[name] for prediction in predictions]
+def _stack(path: Path, name: str, rows: Sequence[np.ndarray]) -> np.ndarray:
     if len(shapes := {row.shape for row in rows}) > 1:
         first, second = sorted(shapes)[:2]
         raise OutputError(

@@ -16,7 +16,7 @@ from compiler.export import export
 from compiler.module import build
 from compiler.onnx_graph import IR_VERSION, OPSET
 from compiler.verify import TOLERANCE, Comparison, agrees, compare
-from compiler.weights import fitting_weights
+from compiler.weights import MAX_LISTED, fitting_weights, not_finite
 from netspec.cli.common import set_option
 
 
@@ -57,6 +57,12 @@ def command(
     network, weights = found.network, found.weights
     output = output or (found.run / "model.onnx" if found.run else Path(f"{Path(network.file).stem}.onnx"))
     module = build(network, seed, fitting_weights(network, weights) if weights is not None else None).eval()
+    if verify and (wrong := not_finite(module.state_dict())):
+        more = f" and {len(wrong) - MAX_LISTED} more" if len(wrong) > MAX_LISTED else ""
+        raise CompilerError(
+            f"the weights hold NaN or infinity ({'; '.join(wrong[:MAX_LISTED])}{more})",
+            "nothing is written: the training has diverged, or the file is damaged",
+        )
     side = export(network, module, output, found.labels, served=not as_trained)
     results = compare(network, module, output, served=not as_trained) if verify else []
     facts = {

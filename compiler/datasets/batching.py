@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,12 +48,19 @@ def picture_data(network: Network, choice: Pictures, base: Path) -> Data:
     labels = parts.train.labels if detects else parts.train.mask_labels
     if labels:
         check_classes(network, labels)
+    vary = _varying(recipe.augment, recipe.numbers.seed)
     pool = ThreadPoolExecutor(max_workers=WORKERS)
-    train, test = (
-        PictureSplit(data, network_input, parts.faults, recipe.augment, recipe.numbers.seed, pool)
-        for data in (parts.train, parts.test)
-    )
+    train, test = (PictureSplit(data, network_input, parts.faults, vary, pool) for data in (parts.train, parts.test))
     return Data(train, test, labels, parts.faults.skipped)
+
+
+def _varying(augment: Augment | None, seed: int) -> Callable[[Sample, int, int], Sample] | None:
+    """What makes of a sample that of an epoch, given its number; None where nothing is varied."""
+    if augment is None:
+        return None
+    from compiler.datasets.augment import varied  # Kornia is for those that use it
+
+    return lambda sample, epoch, index: varied(sample, augment, seed, epoch, index)
 
 
 def check_classes(network: Network, labels: Sequence[str]) -> None:
@@ -98,7 +105,7 @@ class NetworkInput:
             raise CompilerError(f"`{network.name}` reads {len(images)} images N × 1 or 3 × height × width, not one")
         self.fitting = preparation(network, images[0])
         self.prepare: nn.Module = PrepareImages(self.fitting)
-        channels, *size = network.concrete(network.layer(images[0])["output"].shape)[1:]
+        channels, *size = network.layer(images[0])["output"].shape[1:]
         self.grey = channels == 1
         self.size = tuple(side if isinstance(side, int) else None for side in size)
         self.detects = detects
@@ -132,13 +139,8 @@ class NetworkInput:
             targets = tuple(target(sample, place) for sample, place in zip(samples, places, strict=True))
         else:
             targets = self._masks(samples, (images.shape[2], images.shape[3]))
-        return Batch(
-            inputs,
-            targets,
-            tuple(sample.name for sample in samples),
-            () if varied else tuple(samples),
-            () if varied else places,
-        )
+        names = tuple(sample.name for sample in samples)
+        return Batch(inputs, targets, names, () if varied else tuple(samples), () if varied else places)
 
     def images(self, images: Sequence[Array]) -> Tensor:
         """Images as N × C × H × W; where they come in several sizes, filled up with zeros below and to the right."""
@@ -227,15 +229,13 @@ class PictureSplit:
 
     Attributes:
         faults: what is done about samples that can't be used.
-        augment: how they are varied in training; None where they are not.
-        seed: from which that follows, with the epoch and the sample's number.
+        vary: gives a sample as of an epoch, with its number; None where nothing is varied.
     """
 
     data: Dataset
     network_input: NetworkInput
     faults: Faults
-    augment: Augment | None
-    seed: int
+    vary: Callable[[Sample, int, int], Sample] | None
     pool: ThreadPoolExecutor
 
     @property
@@ -269,8 +269,4 @@ class PictureSplit:
             return error
         if self.network_input.detects:
             sample = replace(sample, mask=None, instances=None)
-        if epoch is None or self.augment is None:
-            return sample
-        from compiler.datasets.augment import varied  # Kornia takes seconds to import
-
-        return varied(sample, self.augment, self.seed, epoch, index)
+        return sample if epoch is None or self.vary is None else self.vary(sample, epoch, index)

@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from compiler.datasets.folders import Part, class_names, divided, each, folder, images_of, places
+from compiler.datasets.folders import (
+    Part,
+    asked_for,
+    class_names,
+    divided,
+    each,
+    file_names,
+    folder,
+    images_of,
+    places,
+)
 from compiler.datasets.images import Cache, read_image, read_mask
 from compiler.datasets.sample import IGNORED, Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.files import whole_file
@@ -26,6 +36,7 @@ def load_masks(choice: Masks, root: Path) -> Parts:
 
     def part(place: Path) -> Part:
         images, masks = images_of(place / choice.images_in), images_of(place / choice.masks_in)
+        wanted = asked_for(root, choice, list(images))
 
         def paired(name: str) -> str:
             if name not in masks:
@@ -33,10 +44,10 @@ def load_masks(choice: Masks, root: Path) -> Parts:
                 raise SampleError(images[name], message, "add the mask, or remove the image")
             return name
 
-        for name in masks.keys() - images.keys():
+        for name in sorted(masks.keys() - images.keys()):
             message = f"`{masks[name]}` is the mask of no image: there is no `{place / choice.images_in / name}.…`"
             faults.met(SampleError(masks[name], message, "put the image there, or remove the mask"))
-        names = each(list(images), paired, faults, "looking for masks")
+        names = each(wanted, paired, faults, "looking for masks")
         return Part(_dataset(names, images, masks, labels, cache), list(images))
 
     return divided(root, choice, [part(place) for place in places(root)], faults)
@@ -54,12 +65,14 @@ def _dataset(
         check_numbers(mask, len(labels), masks[name])
         return image, mask
 
+    shown_as = file_names(names, images)
+
     def read(index: int) -> Sample:
         image, mask = cache.get(images[names[index]], lambda: decoded(names[index]))
         nothing = np.zeros(0, dtype=np.int64)
-        return Sample(names[index], image, np.zeros((0, 4), dtype=np.float32), nothing, nothing.astype(bool), mask)
+        return Sample(shown_as[index], image, np.zeros((0, 4), dtype=np.float32), nothing, nothing.astype(bool), mask)
 
-    return Dataset((), labels, names, read)
+    return Dataset((), labels, shown_as, read)
 
 
 def check_numbers(mask: Array, classes: int, name: object) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
@@ -114,11 +115,11 @@ def command(
     gallery = None if draw is None else Gallery(draw, files)
     wanted = Wanted(top or 1, score or 0.0, batch_size, None if proposals is None else Proposals(proposals))
     skipped: dict[Path, InputError] | None = {} if on_error == "skip" else None
-    kept: list[Prediction] = []
+    kept: list[dict[str, np.ndarray]] = []
     for prediction in _with_progress(session, files, wanted, skipped):
         report.add(prediction, None if gallery is None else _draw(gallery, prediction))
         if output is not None:
-            kept.append(prediction)
+            kept.append(prediction.outputs)
     if output is not None and kept:
         write_outputs(output, kept)
     report.show()

@@ -51,11 +51,11 @@ def results(name: str, epochs: list[dict[str, Any]], minutes: float) -> list[Res
 
 def main() -> bool:
     parser = argparse.ArgumentParser(description="Detectors on digit scenes.")
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=NAMES, help="which variants; default: all")
+    parser.add_argument("names", nargs="*", choices=NAMES, help="which variants; default: all")
     parser.add_argument("--dry-run", action="store_true", help="print only, keep nothing")
     chosen = parser.parse_args()
     met = True
-    for name in chosen.names:
+    for name in chosen.names or NAMES:
         found, picture = train(name)
         met &= keep(found, chosen.dry_run)
         if picture is not None and not chosen.dry_run:

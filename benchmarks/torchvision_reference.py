@@ -12,6 +12,7 @@ import torch
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "reference"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+DETECTORS = ("fasterrcnn_resnet50_fpn", "ssd300_vgg16")  # of which stages are known, in place of runs
 TOLERANCE = 1e-4  # of the reference output's standard deviation
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from netspec.dims import Dim, evaluate
+from netspec.expressions import ExpressionError, spelled_out
 from netspec.network import Network, nominal
 from netspec.ops.base import Line
 from netspec.tensor import Field, write_shape
@@ -26,6 +27,7 @@ def explain_layer(network: Network, path: str) -> list[Line]:
     lines = [
         Line("reads", "", f"{node}  {write_shape(x.shape)}") for node, x in zip(layer["inputs"], inputs, strict=True)
     ]
+    lines += _formulas(network, path)
     lines += op.explain(inputs, output)
     lines.append(Line("output", "", write_shape(output.shape)))
     if layer["module"] != path and layer["weights"]:
@@ -47,6 +49,18 @@ def explain_container(network: Network, path: str) -> list[Line]:
         _sum("parameters", [layer["parameters"] for layer in parts]),
         _sum("MACs", [evaluate(layer["macs"], network.sizes) for layer in parts]),
     ]
+
+
+def _formulas(network: Network, path: str) -> Iterator[Line]:
+    """The arguments that are written as arithmetic, with the numbers that it reads."""
+    formulas, variables = network.formulas.get(path, ({}, {}))
+    for name, text in formulas.items():
+        try:
+            shown = spelled_out(text, variables)
+        except ExpressionError:  # a word that looks like one
+            continue
+        if shown:
+            yield Line(name.replace("_", " "), shown, f"{network.layer(path)['arguments'][name]:,}")
 
 
 def _sum(what: str, values: list[Dim]) -> Line:

@@ -361,3 +361,33 @@ def _arithmetic(tree: Tree, values: list[Any]) -> Any:
     if not isinstance(result, bool) and abs(result) > MAX_MAGNITUDE:
         raise ExpressionError("the result is too large", tree.start, tree.length)
     return result
+
+
+_SIGNS = {"*": "×", "-": "−"}
+
+
+def spelled_out(text: str, scope: Mapping[str, Any]) -> str:
+    """Arithmetic with the values of its names: `anchors * (4 + 2)` as `9 × (4 + 2)`; "" for what is none.
+
+    Raises:
+        ExpressionError: as `evaluate`.
+    """
+    tree = parse(text)
+    return _spelled_out(tree, scope, 0) if _precedence(tree) > _BINARY["=="][0] else ""
+
+
+def _spelled_out(tree: Tree, scope: Mapping[str, Any], level: int) -> str:
+    """A sum, product or power as text, in brackets where it binds looser than `level`; the value of all else."""
+    precedence = _precedence(tree)
+    if not precedence:
+        value = evaluate(tree, scope)
+        found = f"{value:.6g}" if isinstance(value, float) else str(value)
+        return f"({found})" if level and found.startswith("-") else found
+    levels = (precedence, precedence + 1) if tree.op != "**" else (precedence + 1, precedence)
+    left, right = (_spelled_out(child, scope, level) for child, level in zip(tree.children, levels, strict=True))
+    found = f"{left} {_SIGNS.get(tree.op, tree.op)} {right}"
+    return f"({found})" if precedence < level else found
+
+
+def _precedence(tree: Tree) -> int:
+    return _BINARY[tree.op][0] if tree.op in _BINARY else 0

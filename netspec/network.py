@@ -105,6 +105,7 @@ class Network:
         sections: the spec's `train` and `deploy`, checked.
         shared: the paths of the modules that several layers apply.
         drawn_up: the graph, once it was asked for.
+        formulas: the arguments of layers that are written as expressions, by path, and what the expressions read.
         as_written: whether the arguments are the spec's own, so that its `expect` was checked.
     """
 
@@ -123,6 +124,7 @@ class Network:
     own_sizes: dict[str, int] = field(default_factory=dict)
     sections: dict[str, Any] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
+    formulas: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
     as_written: bool = True
     drawn_up: nx.DiGraph[str] | None = None
 

@@ -26,6 +26,7 @@ class Reader(Placer):
         super().__init__(network, findings)
         self.document = document
         self.ops: dict[tuple[Any, ...], Op | None] = {}
+        self.written: dict[tuple[int, int], dict[str, str]] = {}  # the expressions of layers as written
         self.looked_at: set[int] = set()  # layers as written, of which it is known whether all has an effect
 
     def operation(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
@@ -38,10 +39,28 @@ class Reader(Placer):
         if wrong is not None or op is None:
             return Result(None)
         placed = self.place(op, path, form.where, scope, reads, form)
+        formulas = self.formulas(cls, form)
+        if formulas:
+            self.network.formulas[path] = (formulas, self.variables(scope))
         if form.arguments and id(form) not in self.looked_at and (placed.node or placed.several):
             self.looked_at.add(id(form))
             self.warn_without_effect(op, form, [read.node for read in reads if read.node is not None])
         return placed
+
+    def formulas(self, cls: type[Op], form: LayerForm) -> dict[str, str]:
+        """The arguments of a layer that are written as expressions, with their texts."""
+        key = (id(form.arguments), id(form.value))
+        if key not in self.written:
+            given = {name: entry.value for name, entry in form.arguments.items()}
+            first = cls.primary()
+            if form.value is not None and first is not None:
+                given = {first: form.value, **given}
+            self.written[key] = {
+                name: value.text
+                for name, value in given.items()
+                if isinstance(value, Scalar) and isinstance(value.value, str) and not value.text.isidentifier()
+            }
+        return self.written[key]
 
     def op(self, cls: type[Op], form: LayerForm, scope: Scope) -> Op | None:
         """The op with its arguments; one of a block is worked out once for all uses that have the same values."""

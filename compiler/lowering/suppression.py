@@ -207,7 +207,7 @@ def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
     """Boxes N × B × 4 or N × C × B × 4, their scores N × C × B, and the class of each, N × B, where it has but one."""
     boxes, scores = node.inputs
     of_class = node.types[0].rank == 4
-    classes = node.constant("class_axis", [2])
+    classes = node.constant("class_axis", [2]) if op.background or op.agnostic else ""
     if op.background:
         behind = [node.constant("first_class", [1]), node.constant("end", [2**62]), classes]
         scores = node.emit("Slice", [scores, *behind], "foreground")

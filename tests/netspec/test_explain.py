@@ -193,3 +193,21 @@ def test_a_layer_that_an_extending_spec_leaves_out_is_told_where_it_stands(tmp_p
     assert f"{tmp_path / 'base.yaml'}:13:46" in result.stderr
     result = CliRunner().invoke(cli, ["explain", str(tmp_path / "child.yaml"), "rest.turn2", "--set", "depth=2"])
     assert result.exit_code == 0
+
+
+def test_an_argument_that_is_written_as_arithmetic_is_worked_out(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        "netspec: 1\ninputs: {image: {shape: [N, 3, 8, 8]}}\n"
+        "blocks:\n  head: {args: {anchors: int}, net: [{conv: anchors * (4 + 2), kernel: anchors - 8}]}\n"
+        "net:\n  head: {head: 9}\n",
+        encoding="utf-8",
+    )
+    lines = explain(path, "head.0")
+    assert (lines["channels"], lines["kernel"]) == ("9 × (4 + 2) = 54", "9 − 8 = 1")
+    assert "channels" not in explain("lenet5", "conv1")
+
+
+def test_the_region_proposal_network_of_the_paper_has_54_channels() -> None:
+    assert explain("faster_rcnn_vgg16", "rpn.predict")["channels"] == "9 × (4 + 2) = 54"
+    assert explain("faster_rcnn_vgg16", "anchors")["anchors of a place"] == "3 sizes × 3 ratios = 9"

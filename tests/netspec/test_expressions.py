@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from netspec.expressions import MAX_LENGTH, ExpressionError, evaluate, parse
+from netspec.expressions import MAX_LENGTH, ExpressionError, evaluate, parse, spelled_out
 
 SCOPE = {"a": 7, "b": -3, "c": 2.5, "yes": True, "no": False, "ks": (3, 5, 7)}
 PYTHON = {
@@ -182,3 +182,22 @@ def test_the_longest_chain_is_worked_out() -> None:
     """A sum is as deep a tree as it has terms; the longest that is allowed must not exhaust the stack."""
     text = "+".join(["1"] * ((MAX_LENGTH + 1) // 2))
     assert value(text) == (MAX_LENGTH + 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a * (4 + 2)", "7 × (4 + 2)"),
+        ("(2 + 2*len(ks)) * a", "(2 + 2 × 3) × 7"),
+        ("a - (b - 1)", "7 − ((-3) − 1)"),
+        ("(a*2) // ks[0] + c", "7 × 2 // 3 + 2.5"),
+        ("(a**2)**2", "(7 ** 2) ** 2"),
+        ("2 * (a if yes else b)", "2 × 7"),
+        ("-a + 1", "(-7) + 1"),
+        ("a", ""),
+        ("max(a, 2)", ""),
+        ("a > 1", ""),
+    ],
+)
+def test_arithmetic_is_spelled_out_with_its_numbers(text: str, shown: str) -> None:
+    assert spelled_out(text, SCOPE) == shown

@@ -87,6 +87,19 @@ def test_a_list_is_numbered_as_in_nn_sequential(load: Load) -> None:
     assert network.containers["3"].kind == "net"
 
 
+def test_a_layer_may_be_called_by_a_number_and_is_read_from_outside(load: Load) -> None:
+    network = load(
+        "net:\n"
+        "  levels: {net: {0: {conv: 4, kernel: 1}, 2: [{conv: 5, kernel: 1, from: image}]}}\n"
+        "  first: {conv: 6, kernel: 1, from: levels.0}\n"
+        "  both: {concat: [first, levels.2]}\n"
+    )
+    assert [key for key, _ in network.state_dict()][:4:2] == ["levels.0.weight", "levels.2.0.weight"]
+    assert reads(network)["first"] == ["levels.0"]
+    with pytest.raises(SpecError, match="`0` is a position"):
+        load("net: {levels: {net: {0: {conv: 4, kernel: 1}, 1: {add: [0, 0]}}}}")
+
+
 def test_in_is_what_the_container_reads(load: Load) -> None:
     network = load(
         "net:\n"

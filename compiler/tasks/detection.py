@@ -75,7 +75,7 @@ class Detected(Evaluation):
         ]
 
     def picture(self) -> Image.Image | None:
-        return draw_detections(self.shown, self.labels)
+        return draw_detections(self.shown, self.labels) if self.shown else None
 
 
 class Detection(Task):

@@ -139,7 +139,9 @@ def test_a_detector_is_trained_measured_and_shown(netspec: Run, tmp_path: Path) 
     export = ("export", "run", "--weights", "run/last.safetensors", "-o", "model.onnx")
     assert netspec(*export).returncode == 0
     weights = ("--weights", "run/last.safetensors")
-    done = netspec("evaluate", "run", *weights, "--format", "json", "--coco", "found.json", "--coco-truth", "truth.json")
+    done = netspec(
+        "evaluate", "run", *weights, "--format", "json", "--coco", "found.json", "--coco-truth", "truth.json"
+    )
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)
     assert measured["map"] == pytest.approx(last["test_map"], abs=1e-6)

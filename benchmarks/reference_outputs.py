@@ -32,7 +32,7 @@ def differences(name: str) -> dict[str, float]:
     module.load_state_dict({key: drawn_weight(key, tuple(tensor.shape)) for key, tensor in state.items()})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export(network, module, path)
+        export(network, module, path, served=False)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = {}
     for run in reference(name)["runs"]:

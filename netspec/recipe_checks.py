@@ -14,6 +14,7 @@ from netspec.fit_checks import fit_mistakes
 from netspec.network import Network
 from netspec.outputs import giver, shape_of
 from netspec.recipe import Deploy, Preprocess, Train
+from netspec.served_checks import mask_mistakes, served_classes
 from netspec.source import Span
 from netspec.tensor import write_shape
 from netspec.yaml_reader import Entry, Mapping, Node
@@ -37,6 +38,7 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
     elif train is not None and network.outputs:
         found += _auxiliary(network, train, root.entries["train"])
     if deploy is not None:
+        found += mask_mistakes(network)
         section = root.entries["deploy"].value
         assert isinstance(section, Mapping)
         if deploy.labels:
@@ -132,6 +134,8 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
         columns = classes_of(network, loss)
         if not columns:
             return  # of an output that is missing is told elsewhere
+    elif not isinstance(loss, CrossEntropy):
+        columns = served_classes(network) or columns
     count = len(deploy.labels)
     if not columns:
         message = "`labels` names classes, and no output is N × classes"
@@ -141,9 +145,10 @@ def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -
     if not wrong or (len(wrong) < len(columns) and not scores):
         return
     output, classes = next(iter(wrong.items()))
+    what = "the output" if output in network.outputs else "the layer"
     yield Diagnostic(
         "recipe-mismatch",
-        f"`labels` names {count} class{'es' if count > 1 else ''}, the output `{output}` has {classes}{beside}",
+        f"`labels` names {count} class{'es' if count > 1 else ''}, {what} `{output}` has {classes}{beside}",
         node.span,
         labels=(giver(network, output),),
         help=f"give {classes} names, in the order of the columns, or `labels: []` for none",

@@ -45,7 +45,7 @@ def load_coco(choice: Coco, base: Path) -> Parts:
     faults, cache = Faults(choice.on_error), Cache()
     path = located(base, choice.path)
     images_in = located(base, choice.images_in) if choice.images_in is not None else path.parent
-    categories, images = _read(path, faults)
+    categories, images = _read(path, faults, choice.outlines)
     whole = _dataset(path, images, categories, choice, images_in, cache, faults)
     if not isinstance(choice.test, str):
         return held_out(whole, choice.test, path, faults)
@@ -54,7 +54,7 @@ def load_coco(choice: Coco, base: Path) -> Parts:
         images_in = located(base, choice.test_images_in)
     elif choice.images_in is None:
         images_in = test_path.parent
-    test_categories, images = _read(test_path, faults)
+    test_categories, images = _read(test_path, faults, choice.outlines)
     if test_categories != categories:
         differing = sorted(set(test_categories.values()) ^ set(categories.values())) or ["their ids"]
         message = f"`{path}` and `{test_path}` have other categories: {', '.join(map(str, differing[:5]))}"
@@ -120,7 +120,7 @@ def _mask(image: _Image, path: Path) -> Array:
 # -- the file
 
 
-def _read(path: Path, faults: Faults) -> tuple[dict[int, str], list[_Image]]:
+def _read(path: Path, faults: Faults, outlines: bool) -> tuple[dict[int, str], list[_Image]]:
     """The names of the categories by their ids, in that order, and the images in the file's order."""
     content = _json(path)
     categories = _categories(content, path)
@@ -144,13 +144,15 @@ def _read(path: Path, faults: Faults) -> tuple[dict[int, str], list[_Image]]:
             message = f"`{path}`, annotation {name}: there is no image with the id {annotation.get('image_id')}"
             faults.met(SampleError(f"{path}, annotation {name}", message))
             continue
-        fault = _add(image, name, annotation, numbers)
+        fault = _add(image, annotation, numbers)
+        if outlines and not fault:
+            image.outlines.append((name, annotation.get("segmentation")))
         if fault and not image.fault:
             image.fault = f"`{path}`, annotation {name} of `{image.file}`: {fault}"
     return categories, list(images.values())
 
 
-def _add(image: _Image, name: Any, annotation: dict[str, Any], numbers: Mapping[Any, int]) -> str:
+def _add(image: _Image, annotation: dict[str, Any], numbers: Mapping[Any, int]) -> str:
     """Adds an annotation to its image; returns what is wrong with it."""
     category = annotation.get("category_id")
     if not isinstance(category, int | str) or category not in numbers:
@@ -170,7 +172,6 @@ def _add(image: _Image, name: Any, annotation: dict[str, Any], numbers: Mapping[
     image.boxes.append((x, y, x + width, y + height))
     image.labels.append(numbers[category])
     image.crowd.append(bool(annotation.get("iscrowd", 0)))
-    image.outlines.append((name, annotation.get("segmentation")))
     return ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class Part(NamedTuple):
-    """The samples of a folder, and the names of all that it holds, also of those that were left out."""
+    """The samples of a folder, and all the images that it holds, also those left out, by names without suffix."""
 
     data: Dataset
     found: list[str]
@@ -102,6 +102,11 @@ def images_of(path: Path) -> dict[str, Path]:
     return found
 
 
+def file_names(names: Sequence[str], images: Mapping[str, Path]) -> list[str]:
+    """Images as they are called in their folder, from names without suffix."""
+    return [f"{name}{images[name].suffix}" for name in names]
+
+
 def listed(path: Path, known: Sequence[str]) -> list[str]:
     """The images that a file lists, one a line: names with or without folder and suffix; more words are not read.
 
@@ -146,7 +151,8 @@ def divided(root: Path, choice: Voc | YoloText | Masks, sets: list[Part], faults
         kept, held = (some_of(one.data, range(len(one.data)), root, faults) for one in sets)
         return Parts(kept, held, faults)
     (whole,) = sets
-    data, numbers = whole.data, {name: index for index, name in enumerate(whole.data.names)}
+    data = whole.data
+    numbers = {Path(name).with_suffix("").as_posix(): index for index, name in enumerate(data.names)}
 
     def of(name: str) -> list[int]:
         return [numbers[name] for name in listed(located(root, name), whole.found) if name in numbers]

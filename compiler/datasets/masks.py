@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from compiler.datasets.folders import Part, asked_for, class_names, divided, each, folder, images_of, places
+from compiler.datasets.folders import (
+    Part,
+    asked_for,
+    class_names,
+    divided,
+    each,
+    file_names,
+    folder,
+    images_of,
+    places,
+)
 from compiler.datasets.images import Cache, read_image, read_mask
 from compiler.datasets.sample import IGNORED, Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.files import whole_file
@@ -55,12 +65,14 @@ def _dataset(
         check_numbers(mask, len(labels), masks[name])
         return image, mask
 
+    shown_as = file_names(names, images)
+
     def read(index: int) -> Sample:
         image, mask = cache.get(images[names[index]], lambda: decoded(names[index]))
         nothing = np.zeros(0, dtype=np.int64)
-        return Sample(names[index], image, np.zeros((0, 4), dtype=np.float32), nothing, nothing.astype(bool), mask)
+        return Sample(shown_as[index], image, np.zeros((0, 4), dtype=np.float32), nothing, nothing.astype(bool), mask)
 
-    return Dataset((), labels, names, read)
+    return Dataset((), labels, shown_as, read)
 
 
 def check_numbers(mask: Array, classes: int, name: object) -> None:

@@ -16,7 +16,7 @@ from xml.parsers import expat
 import numpy as np
 
 from compiler.datasets.checking import clipped, fault_of_box
-from compiler.datasets.folders import MAX_BYTES, Part, class_names, divided, each, folder, images_of, places
+from compiler.datasets.folders import MAX_BYTES, Part, class_names, divided, each, file_names, folder, images_of, places
 from compiler.datasets.images import Cache, read_image
 from compiler.datasets.sample import Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.files import whole_file
@@ -84,6 +84,7 @@ def _dataset(
 
     numbers = dict(each(list(annotations), checked, faults, "checking boxes"))
     names = list(numbers)
+    shown_as = file_names(names, images)
 
     def read(index: int) -> Sample:
         name = names[index]
@@ -92,9 +93,9 @@ def _dataset(
         height, width = image.shape[:2]
         _check_boxes(one, width, height)
         boxes = clipped(one.boxes, width, height).astype(np.float32)
-        return Sample(name, image, boxes, numbers[name], one.difficult)
+        return Sample(shown_as[index], image, boxes, numbers[name], one.difficult)
 
-    return Dataset(labels, (), names, read)
+    return Dataset(labels, (), shown_as, read)
 
 
 def _label(one: _Annotation, number: int, labels: tuple[str, ...]) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from compiler.datasets.checking import clipped, fault_of_box
-from compiler.datasets.folders import Part, class_names, divided, each, folder, images_of, places, read_text
+from compiler.datasets.folders import Part, class_names, divided, each, file_names, folder, images_of, places, read_text
 from compiler.datasets.images import Cache, read_image
 from compiler.datasets.sample import Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.errors import CompilerError
@@ -52,6 +52,7 @@ def _dataset(
 
     rows = dict(each(list(images), boxes_of, faults, "reading boxes"))
     names = list(rows)
+    shown_as = file_names(names, images)
 
     def read(index: int) -> Sample:
         name = names[index]
@@ -63,14 +64,14 @@ def _dataset(
             if fault:
                 raise SampleError(files[name], f"`{files[name]}`, box {number + 1}: {fault}")
         return Sample(
-            name,
+            shown_as[index],
             image,
             clipped(boxes, width, height).astype(np.float32),
             rows[name][:, 0].astype(np.int64),
             np.zeros(len(boxes), dtype=bool),
         )
 
-    return Dataset(labels, (), names, read)
+    return Dataset(labels, (), shown_as, read)
 
 
 def corners(boxes: Array) -> Array:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from compiler.detection.boxes import TINY, ciou, giou, iou, pairwise
 from compiler.detection.criterion import Criterion, Target
 from compiler.detection.levels import Grid, Level, sizes_of
-from compiler.detection.matching import Matches, Truth
+from compiler.detection.matching import Matches, Truth, portions
 from compiler.lowering.grids import distance_boxes
 from netspec.grid_choices import AnchorFree
 from netspec.heads import heads
@@ -72,6 +72,16 @@ def align(scores: Tensor, boxes: Tensor, grid: Grid, truth: Truth, choice: Ancho
         The matches, and the normalised alignment, N × B: that of an object's best place is the greatest IoU of its
         places.
     """
+    parts = [
+        _align(scores[images], boxes[images], grid, truth.of_images(images), choice)
+        for images in portions(boxes, truth)
+    ]
+    objects, positive, negative, shares = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Matches(truth, objects, positive, negative), shares
+
+
+def _align(scores: Tensor, boxes: Tensor, grid: Grid, truth: Truth, choice: AnchorFree) -> tuple[Tensor, ...]:
+    """The same of some images, with the parts of the matches one by one."""
     overlaps = pairwise(iou, truth.boxes, boxes)
     columns = truth.labels[..., None].expand(-1, -1, scores.shape[1])
     chances = functional.logsigmoid(scores).mT.gather(1, columns)
@@ -87,7 +97,7 @@ def align(scores: Tensor, boxes: Tensor, grid: Grid, truth: Truth, choice: Ancho
     alignment, overlaps = alignment.where(chosen, NOWHERE), overlaps.where(chosen, 0)
     parts = (alignment - alignment.amax(2, keepdim=True)).exp() * overlaps.amax(2, keepdim=True)
     negative = ~positive if truth.ignored is None else ~positive & ~(inside & truth.ignored[..., None]).any(1)
-    return Matches(truth, objects, positive, negative), parts.where(chosen, 0).sum(1)
+    return objects, positive, negative, parts.where(chosen, 0).sum(1)
 
 
 def quality_focal_loss(logits: Tensor, wanted: Tensor, gamma: float) -> Tensor:

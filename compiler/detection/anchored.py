@@ -9,7 +9,7 @@ from torch.nn import functional
 from compiler.detection.boxes import TINY, ciou, giou, iou
 from compiler.detection.criterion import Criterion, Target
 from compiler.detection.levels import Grid, Level, first_served, sizes_of
-from compiler.detection.matching import COVERED, Matches, Truth, covered, overlaps_with
+from compiler.detection.matching import Matches, Truth, near
 from compiler.lowering.grids import anchored_boxes
 from netspec.grid_choices import YoloV2, YoloV3
 from netspec.heads import heads
@@ -58,13 +58,13 @@ class AnchoredCriterion(Criterion):
         """Which of N × B boxes is to find which object, and which are to find none."""
         choices, best, further = _choices(grid, truth, self.also())
         matches = first_served(truth, choices, best, further & truth.wanted[..., None], raw.shape[1])
-        boxes = compared = anchored_boxes(raw, grid.places, grid.anchors, grid.strides)
-        if not self.by_box():
+        if self.by_box():
+            compared = anchored_boxes(raw, grid.places, grid.anchors, grid.strides)
+        else:
             centres, half = (grid.places + 0.5) * grid.strides, grid.anchors / 2
-            compared = torch.cat((centres - half, centres + half), 1)[None]
-        near = overlaps_with(compared, truth).amax(1) > self.choice.ignore
-        near |= covered(boxes, truth, COVERED)
-        return Matches(truth, matches.objects, matches.positive, matches.negative & ~near)
+            compared = torch.cat((centres - half, centres + half), 1).expand(len(raw), -1, -1)
+        negative = matches.negative & ~near(compared, truth, self.choice.ignore)
+        return Matches(truth, matches.objects, matches.positive, negative)
 
     def also(self) -> float:
         """The overlap of shapes from which on a prior that is not the best finds an object too."""

@@ -97,7 +97,8 @@ def match(
         boxes: N × B × 4.
     """
     parts = []
-    for some, there in _portions(boxes, truth):
+    for images in portions(boxes, truth):
+        some, there = boxes[images], truth.of_images(images)
         overlaps = overlaps_with(some, there)
         best, objects = overlaps.max(1)
         found = best >= positive
@@ -122,23 +123,33 @@ def match_each(boxes: Tensor, truth: Truth, positive: float) -> Matches:
         boxes: N × B × 4.
     """
     parts = []
-    for some, there in _portions(boxes, truth):
+    for images in portions(boxes, truth):
+        some, there = boxes[images], truth.of_images(images)
         overlaps = overlaps_with(some, there)
         best, objects = overlaps.max(1)
         found = best >= positive
-        images, numbers, own = _best_pairs(overlaps)
-        objects[images, own] = numbers
-        found[images, own] = True
+        rows, numbers, own = _best_pairs(overlaps)
+        objects[rows, own] = numbers
+        found[rows, own] = True
         parts.append((objects, found, ~found & ~covered(some, there, positive)))
     return _joined(truth, parts)
 
 
-def _portions(boxes: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth]]:
+@torch.no_grad()
+def near(boxes: Tensor, truth: Truth, overlap: float) -> Tensor:
+    """Which of N × B boxes overlap an object by more than this, or lie half within an ignored one."""
+    parts = []
+    for images in portions(boxes, truth):
+        some, there = boxes[images], truth.of_images(images)
+        parts.append((overlaps_with(some, there).amax(1) > overlap) | covered(some, there, COVERED))
+    return torch.cat(parts)
+
+
+def portions(boxes: Tensor, truth: Truth) -> Iterator[slice]:
     """As many images at a time as their pairs of boxes and objects have room for: mostly all of them."""
     step = max(1, MOST_PAIRS // max(1, boxes.shape[1] * truth.boxes.shape[1]))
     for first in range(0, len(boxes), step):
-        images = slice(first, first + step)
-        yield boxes[images], truth.of_images(images)
+        yield slice(first, first + step)
 
 
 def _joined(truth: Truth, parts: list[tuple[Tensor, Tensor, Tensor]]) -> Matches:

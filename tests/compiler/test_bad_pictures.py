@@ -410,11 +410,11 @@ def test_lists_say_which_images_belong_to_which_part(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("images/a.png\nb\n")
     (tmp_path / "test.txt").write_text("/elsewhere/c.png\n\n")
     parts = load_pictures(YoloText(path=".", train="train.txt", test="test.txt"), tmp_path)
-    assert (list(parts.train.names), list(parts.test.names)) == (["a", "b"], ["c"])
+    assert (list(parts.train.names), list(parts.test.names)) == (["a.png", "b.png"], ["c.png"])
     rest = load_pictures(YoloText(path=".", test="test.txt"), tmp_path)
-    assert list(rest.train.names) == ["a", "b", "d"]
+    assert list(rest.train.names) == ["a.png", "b.png", "d.png"]
     (tmp_path / "train.txt").write_text("a\nc\n")
-    assert "`c` is in both" in refused(YoloText(path=".", train="train.txt", test="test.txt"), tmp_path)
+    assert "`c.png` is in both" in refused(YoloText(path=".", train="train.txt", test="test.txt"), tmp_path)
     (tmp_path / "test.txt").write_text("z\n")
     assert refused(YoloText(path=".", test="test.txt"), tmp_path) == "`test.txt` lists `z`, which is not there"
     with pytest.raises(CompilerError, match="lists `a` twice"):
@@ -429,7 +429,7 @@ def test_folders_train_and_test_are_the_parts(tmp_path: Path) -> None:
             (tmp_path / part / "masks").mkdir(exist_ok=True)
             Image.new("L", (40, 20), 1).save(tmp_path / part / "masks" / f"{name}.png")
     parts = load_pictures(Masks(path="."), tmp_path)
-    assert (list(parts.train.names), list(parts.test.names)) == (["a", "b", "c"], ["d", "e"])
+    assert (list(parts.train.names), list(parts.test.names)) == (["a.png", "b.png", "c.png"], ["d.png", "e.png"])
 
 
 # -- masks
@@ -542,6 +542,7 @@ def test_a_run_goes_on_without_damaged_images_and_names_them(
     assert done.returncode == 1
     assert "c.png` is a damaged image" in done.stderr
     done = netspec("train", "net.yaml", "--out", "run", "--on-error", "skip", "--overwrite")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.count("c.png` is a damaged image") == 1
     assert "samples left out: 1\n" in done.stdout
     assert "epoch   2" in done.stdout

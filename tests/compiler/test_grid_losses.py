@@ -370,6 +370,14 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_images(name: str) -> None:
         assert value == pytest.approx(sum(found[part] for found in each) / len(ODD), rel=1e-4)
 
 
+@pytest.mark.parametrize("text", CASES.values(), ids=CASES)
+def test_large_batches_are_matched_in_portions(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = inputs_of(network_of(text), len(ODD))
+    together = losses(text, inputs, *ODD)
+    monkeypatch.setattr("compiler.detection.matching.MOST_PAIRS", 1)
+    assert losses(text, inputs, *ODD) == together
+
+
 # A small net that learns three images by heart.
 LEARNED = """
 netspec: 1

@@ -32,7 +32,7 @@ def test_pytorch_and_onnx_runtime_give_the_reference_outputs(name: str, tmp_path
     module = build(network).eval()
     state = module.state_dict()
     module.load_state_dict({key: drawn_weight(key, tuple(tensor.shape)) for key, tensor in state.items()})
-    export(network, module, tmp_path / "model.onnx")
+    export(network, module, tmp_path / "model.onnx", served=False)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     for run in reference(name)["runs"]:
         inputs = {key: drawn_input(key, tuple(shape)) for key, shape in run["input"].items()}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pycocotools.coco import COCO
 
 from compiler.datasets.digits import digit_images, digit_split
@@ -18,6 +17,7 @@ from compiler.datasets.loading import load_pictures
 from compiler.datasets.sample import Sample
 from compiler.datasets.scenes import digit_scenes
 from compiler.datasets.writing import Form, write_dataset
+from netspec.cli.main import cli
 from netspec.data_choices import Coco, Masks, Pictures, Scenes, Voc, YoloText
 
 SMALL = Scenes(count=12, test=3, size=(96, 128), shown=(0, 4), seed=3)
@@ -177,17 +177,35 @@ def test_the_xml_of_voc_numbers_pixels_from_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["coco", "voc", "yolo", "masks"])
-def test_the_command_writes_scenes(
-    form: str, netspec: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_the_command_writes_scenes(form: str, tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(
         "netspec: 1\ninputs: {image: {shape: [N, 3, 64, 64]}}\nnet: {scores: {conv: 11, kernel: 1}}\n"
         "train: {data: {scenes: 5, test: 4, size: 64}}\n"
     )
-    done = netspec("data", "net.yaml", "--out", "here", "--format", form, "--limit", 3)
-    assert done.returncode == 0, done.stderr
-    assert "3 scenes in here" in done.stdout
     folder = tmp_path / "here"
+    words = ["data", str(tmp_path / "net.yaml"), "--out", str(folder), "--format", form, "--limit", "3"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert f"3 scenes in {folder}" in done.output
     assert len(list(folder.rglob("test-*.png"))) == (6 if form == "masks" else 3)
     if form == "coco":
         assert len(json.loads((folder / "annotations.json").read_text())["images"]) == 3
+
+
+def test_single_digits_have_no_format(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["data", "lenet5", "--out", str(tmp_path / "here"), "--format", "coco"])
+    assert done.exit_code == 1
+    assert "--format is for scenes, and `digits` are single digits" in done.output
+
+
+@pytest.mark.parametrize(("form", "choice"), [("voc", Voc(path=".")), ("yolo", YoloText(path="."))])
+def test_samples_of_folders_have_the_regions_that_were_found_in_their_files(
+    form: Form, choice: Pictures, tmp_path: Path
+) -> None:
+    regions = {f"{sample.name}.png": np.full((2, 4), i, np.float32) for i, sample in enumerate(written(tmp_path, form))}
+    np.savez(tmp_path / "regions.npz", **regions)
+    read = everything(choice.model_copy(update={"proposals": str(tmp_path / "regions.npz")}), tmp_path)
+    for i, name in enumerate(regions):
+        proposals = read[name.removesuffix(".png")].proposals
+        assert proposals is not None
+        assert proposals.tolist() == [[i] * 4] * 2

@@ -278,6 +278,17 @@ def test_detectors_that_can_not_be_trained_are_told_why(
     assert "Traceback" not in done.stderr
 
 
+def test_images_that_show_nothing_are_no_mistake(netspec: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(YOLO)
+    done = netspec("train", "net.yaml", "--out", "run", "--set", "train.data.shown=[0, 0]")
+    assert done.returncode == 0, done.stderr
+    assert "held-out mAP – (last epoch)" in done.stdout
+    last = lines_of(tmp_path / "run")[-1]
+    assert last["test_map"] is None
+    assert last["train_background"] > 0
+    assert (tmp_path / "run" / "best.safetensors").is_file()
+
+
 class Listed:
     """Samples of three numbers each; those in `broken` can't be read and are left out."""
 

@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.scenes import Variant, train
 
-UNET = Variant("unet", "miou", "mean IoU", 0.85, 10, "segmentation.png")
+UNET = Variant("unet", "miou", "mean IoU", 0.85, 10, "pictures/*.png")
 
 if __name__ == "__main__":
     sys.exit(0 if train(UNET, "--dry-run" in sys.argv) else 1)

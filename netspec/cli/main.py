@@ -44,7 +44,7 @@ SUMMARIES = {
     "proposals": "Find regions of images that may hold an object.",
     "evaluate": "Measure a trained run, or its exported file, on held-out data.",
     "export": "Write a spec or a trained run as an ONNX file.",
-    "convolutionalise": "Make a classifier's dense layers convolutions.",
+    "convolutionalise": "Make a classifier fully convolutional, with its weights.",
     "predict": "Run a model on images or arrays.",
     "serve": "Serve a model over the Open Inference Protocol.",
     "completion": "Print a script for completion in bash, zsh or fish.",

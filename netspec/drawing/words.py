@@ -11,6 +11,7 @@ from netspec.tensor import Shape, write_shape
 
 # Arguments that a picture is clearer without; the full account has them.
 QUIET = {"padding", "bias", "ceil", "eps", "momentum", "affine", "count_padding"}
+LONGEST_VALUE = 24  # characters
 STEPS = (0.01, 0.05, 0.2)  # shares of the network's parameters at which a box's colour changes
 
 
@@ -26,16 +27,21 @@ def layer_words(network: Network, path: str) -> str:
             axes = len(layer["output"].spatial)
             words.insert(0, "×".join(map(str, (value,) * axes if isinstance(value, int) else value)))
         elif name == op.primary() and name not in QUIET:
-            words.append(_value(value))
+            words.append(_cut(_value(value)))
         elif name in QUIET or value is None or value == field.default:
             continue
         else:
-            words.append(f"/{_value(value)}" if name == "stride" else f"{name} {_value(value)}")
+            words.append(f"/{_value(value)}" if name == "stride" else f"{name} {_cut(_value(value))}")
     return f"{op.kind} {', '.join(words)}".rstrip()
 
 
 def _value(value: Any) -> str:
     return "×".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _cut(text: str) -> str:
+    """A long list's beginning; the full account has the rest."""
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
 def kind_words(network: Network, box: Box) -> str:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 _READ = re.compile(r"[A-Za-z_]\w*(?:\.\w+)?")
 
 SIZES = ("channels", "height", "width")
+FEATURES = "features"  # the last axis of N × features and N × T × features
 
 
 class TooLarge(Exception):
@@ -43,9 +44,11 @@ class Evaluator:
     def shaped(self, source: Result) -> Shaped:
         """The sizes that a tensor has in expressions: those that are known; None for all after a mistake."""
         if source.node is None:
-            return Shaped(dict.fromkeys((*SIZES, "rank")))
+            return Shaped(dict.fromkeys((*SIZES, FEATURES, "rank")))
         shape = self.network.layer(source.node)["output"].shape
         sizes = {name: size for name, size in zip(SIZES, shape[1:], strict=False) if isinstance(size, int)}
+        if len(shape) in (2, 3) and isinstance(shape[-1], int):
+            sizes[FEATURES] = shape[-1]
         return Shaped({**sizes, "rank": len(shape)})
 
     def reason(self, condition: Node, scope: Scope) -> LeftOut:

@@ -19,8 +19,9 @@ from compiler.detection.criterion import Target
 from compiler.errors import CompilerError
 from compiler.evaluation.detection import Found, Precision, average_precision
 from compiler.gallery import draw_detections
+from compiler.metrics import known
 from compiler.module import build
-from compiler.tasks.base import SHOWN, Evaluation, Outcome, Table, Task, known, percent
+from compiler.tasks.base import SHOWN, Evaluation, Outcome, Table, Task, percent
 from netspec.deployed import deployed, served_task
 from netspec.network import Network
 
@@ -75,7 +76,7 @@ class Detected(Evaluation):
         ]
 
     def picture(self) -> Image.Image | None:
-        return draw_detections(self.shown, self.labels)
+        return draw_detections(self.shown, self.labels) if self.shown else None
 
 
 class Detection(Task):

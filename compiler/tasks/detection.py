@@ -138,7 +138,7 @@ class Detection(Task):
         shown: list[tuple[Array, Found]] = []
         for batch, outputs in batches:
             parts = (outputs[self.results[part]] for part in ("boxes", "scores", "labels", "counts"))
-            boxes, scores, labels, counts = (part.cpu() for part in parts)
+            boxes, scores, labels, counts = (part.float().cpu() for part in parts)
             places = [UNMOVED] * len(batch) if placed else batch.places
             for index, (sample, place) in enumerate(zip(batch.samples, places, strict=True)):
                 kept = slice(0, int(counts[index]))
@@ -164,5 +164,5 @@ def _in_image(sample: Sample, place: Place, boxes: Array, scores: Array, labels:
         ignore=sample.ignore,
         boxes=np.clip(moved, 0, limits),
         scores=scores,
-        labels=labels,
+        labels=labels.astype(np.int64),
     )

@@ -260,9 +260,13 @@ def test_masks_are_learnt_and_judged_by_their_intersection_over_union(netspec: R
     [
         ({"adamw: 1e-2": "sgd: 1e18"}, ["the loss is", " is nan", "lower the learning rate"]),
         ({"yolo: 10": "yolo: 9", "conv: 30": "conv: 28"}, ["the data has 10 classes (0, 1, 2, 3, 4, …)", "for 9"]),
+        (
+            {"net:\n": "args: {classes: 9}\nnet:\n", "yolo: 10": "yolo: classes", "conv: 30": "conv: 2*(5 + classes)"},
+            ["for 9", "`--set classes=10`"],
+        ),
         ({"outputs: found": "outputs: {all: head.boxes}"}, ["finds no boxes", "end with `nms`"]),
     ],
-    ids=["a learning rate too large", "other classes", "no detections"],
+    ids=["a learning rate too large", "other classes", "an argument for them", "no detections"],
 )
 def test_detectors_that_can_not_be_trained_are_told_why(
     changes: dict[str, str], words: list[str], netspec: Run, tmp_path: Path
@@ -270,7 +274,7 @@ def test_detectors_that_can_not_be_trained_are_told_why(
     text = YOLO
     for old, new in changes.items():
         assert old in text
-        text = text.replace(old, new)
+        text = text.replace(old, new, 1)
     (tmp_path / "net.yaml").write_text(text)
     done = netspec("train", "net.yaml", "--out", "run")
     assert done.returncode == 1

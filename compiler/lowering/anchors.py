@@ -80,9 +80,7 @@ class _AtPlacesLowering(Lowering):
         if all(len(known) == 2 for known in sizes):
             boxes = node.array("boxes", _AtPlacesLowering.torch(op, node.types).boxes(sizes).numpy())
         else:
-            sides = _sides(node) if isinstance(op, DefaultBoxes) else ""
-            levels = enumerate(zip(op.cells(), op.strides, strict=True))
-            boxes = _joined(node, [_level(node, index, cells, stride, sides) for index, (cells, stride) in levels])
+            boxes = _from_sizes(node, op)
         samples = node.emit("Shape", [node.inputs[0]], "samples", start=0, end=1)
         shape = node.emit("Concat", [samples, node.constant("ones", [1, 1])], "shape", axis=0)
         node.emit("Expand", [boxes, shape])
@@ -92,8 +90,15 @@ lowers(Anchors)(_AtPlacesLowering)
 lowers(DefaultBoxes)(_AtPlacesLowering)
 
 
-def _joined(node: Emitter, levels: list[str]) -> str:
-    return levels[0] if len(levels) == 1 else node.emit("Concat", levels, "boxes", axis=0)
+def _from_sizes(node: Emitter, op: Anchors | DefaultBoxes) -> str:
+    """The boxes of all levels: of each, a row for each place with the boxes of it side by side."""
+    sides = _sides(node) if isinstance(op, DefaultBoxes) else ""
+    found = [_level(node, index, cells, op.strides[index], sides) for index, cells in enumerate(op.cells())]
+    four = node.constant("four", [-1, 4])
+    if len({len(cells) for cells in op.cells()}) > 1:
+        found = [node.emit("Reshape", [level, four], f"level{index}") for index, level in enumerate(found)]
+    joined = node.emit("Concat", found, "levels", axis=0) if len(found) > 1 else found[0]
+    return node.emit("Reshape", [joined, four], "boxes")
 
 
 def _sides(node: Emitter) -> str:
@@ -104,7 +109,7 @@ def _sides(node: Emitter) -> str:
 
 
 def _level(node: Emitter, index: int, cells: Sequence[Cell], stride: int, sides: str) -> str:
-    """The boxes of a level: the row and the column of every place times what they move, plus the boxes of one place."""
+    """The boxes of a level, h·w × A·4: row and column of every place times what they move, plus the boxes of one."""
 
     def part(name: str) -> str:
         return f"{name}{index}"
@@ -119,8 +124,7 @@ def _level(node: Emitter, index: int, cells: Sequence[Cell], stride: int, sides:
     places = node.emit("NonZero", [node.emit("ConstantOfShape", [size], part("map"), value=one)], part("places"))
     numbers = node.emit("Cast", [places], part("rows_and_columns"), to=FLOAT)
     moves = node.array(part("moves"), np.stack((_corners(_Y, cells), _corners(_X, cells))) * np.float32(stride))
-    boxes = node.emit("Gemm", [numbers, moves, own], part("of_places"), transA=1)
-    return node.emit("Reshape", [boxes, node.constant("four", [-1, 4])], part("level"))
+    return node.emit("Gemm", [numbers, moves, own], part("of_places"), transA=1)
 
 
 def _corners(which: Sequence[float], cells: Sequence[Cell]) -> NDArray[np.float32]:
@@ -148,7 +152,15 @@ class PerBoxLowering(Lowering):
 
     @staticmethod
     def onnx(op: PerBox, node: Emitter) -> None:
+        """Levels of as many channels are brought together before their places and channels change places."""
         shape = node.constant("shape", [0, -1, op.numbers])
+        channels = {x.shape[1] for x in node.types}
+        if len(channels) == 1 and len(node.inputs) > 1:
+            flat = node.constant("flat", [0, 0, -1])
+            maps = [node.emit("Reshape", [x, flat], f"flat{index}") for index, x in enumerate(node.inputs)]
+            rows = node.emit("Transpose", [node.emit("Concat", maps, "places", axis=2)], "places_first", perm=[0, 2, 1])
+            node.emit("Reshape", [rows, shape])
+            return
         alone = len(node.inputs) == 1
         levels = []
         for index, x in enumerate(node.inputs):

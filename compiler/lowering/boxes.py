@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -10,6 +11,10 @@ from compiler.detection.boxes import TINY, decode
 from compiler.lowering.base import Emitter, Lowering, lowers
 from netspec.ops.boxes import ClipBoxes, DecodeBoxes
 from netspec.tensor import TensorType
+
+# From left, top, right, bottom to x and y of the centre, width and height; and back.
+TO_CENTRED = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]], np.float32)
+TO_CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32)
 
 
 class BoxesFrom(nn.Module):
@@ -35,7 +40,7 @@ class DecodeBoxesLowering(Lowering):
 
     @staticmethod
     def onnx(op: DecodeBoxes, node: Emitter) -> None:
-        """x and y side by side, and width and height: corners and moves are pairs."""
+        """Centres and sides, and corners in the end, come out of products with a matrix, which round nothing."""
         deltas, boxes = node.inputs
         classes = op.classes(node.types[0])
         if classes is not None:
@@ -44,16 +49,14 @@ class DecodeBoxesLowering(Lowering):
         if set(op.offset_weights) != {1.0}:
             deltas = node.emit("Div", [deltas, node.constant("weights", op.offset_weights)], "offsets")
         pairs = node.constant("pairs", [2, 2])
-        near, far = node.emit_several("Split", [boxes, pairs], ["near", "far"], axis=-1)
+        centred = node.emit("MatMul", [boxes, node.array("to_centred", TO_CENTRED)], "centred")
+        middle, span = node.emit_several("Split", [centred, pairs], ["middle", "span"], axis=-1)
         move, grow = node.emit_several("Split", [deltas, pairs], ["move", "grow"], axis=-1)
-        half = node.scalar("half", 0.5)
-        sides = node.emit("Max", [node.emit("Sub", [far, near], "span"), node.scalar("least", TINY)], "sides")
-        middle = node.emit("Mul", [node.emit("Add", [near, far], "both"), half], "middle")
+        sides = node.emit("Max", [span, node.scalar("least", TINY)], "sides")
         centre = node.emit("Add", [middle, node.emit("Mul", [move, sides], "way")], "centre")
         growth = node.emit("Exp", [node.emit("Min", [grow, node.scalar("clip", op.clip)], "clipped")], "growth")
-        reach = node.emit("Mul", [node.emit("Mul", [sides, growth], "grown"), half], "reach")
-        corners = [node.emit("Sub", [centre, reach], "start"), node.emit("Add", [centre, reach], "end")]
-        node.emit("Concat", corners, axis=-1)
+        moved = node.emit("Concat", [centre, node.emit("Mul", [sides, growth], "grown")], "moved", axis=-1)
+        node.emit("MatMul", [moved, node.array("to_corners", TO_CORNERS)])
 
 
 class ClippedTo(nn.Module):

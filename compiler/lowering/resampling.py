@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compiler.lowering.base import Emitter, Lowering, lowers
+from netspec.dims import Dim
 from netspec.ops.resampling import PixelShuffle, PixelUnshuffle, Resize, ResizeLike, Upsample
 from netspec.tensor import TensorType
 
@@ -85,8 +86,12 @@ class ResizeLikeLowering(Lowering):
 
     @staticmethod
     def onnx(op: ResizeLike, node: Emitter) -> None:
-        like = node.inputs[1]
+        x, like = node.inputs
         axes = range(2, node.types[0].rank)
+        if op.mode == "nearest" and all(map(_is_doubled, node.types[0].spatial, node.types[1].spatial)):
+            size = node.emit("Shape", [like], "size", start=2)
+            node.emit("Resize", [x, "", "", size], axes=list(axes), **_how(op))
+            return
         _resize_to(op, node, [node.emit("Shape", [like], f"size{i - 2}", start=i, end=i + 1) for i in axes])
 
 
@@ -103,6 +108,14 @@ def _resize_to(op: Interpolation, node: Emitter, sizes: list[str]) -> None:
         last = index == len(sizes) - 1
         places = _nearest(node, index, size)
         value = node.emit("Gather", [value, places], "" if last else f"gathered{index}", axis=index + 2)
+
+
+def _is_doubled(old: Dim, new: Dim) -> bool:
+    """Whether a size is at all sizes twice the old one or one less, as on the levels of a pyramid.
+
+    Then Resize's places are PyTorch's: i·old/new is no whole number for 0 < i < new, or it is exactly i/2.
+    """
+    return (new + 1) // 2 == old
 
 
 def _nearest(node: Emitter, index: int, size: str) -> str:

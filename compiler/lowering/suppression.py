@@ -186,7 +186,8 @@ class NmsLowering(Lowering):
             boxes = node.emit("Reshape", [boxes, node.constant("all", [0, -1, 4])], "all_boxes")
         else:
             kept = _kept(node, boxes, scores, op.iou, op.score, op.detections)
-        values, ranks, found = _best_of(node, kept, size * classes, op.detections, op.score)
+        in_a_row = node.emit("Flatten", [kept], "in_a_row", axis=1)
+        values, ranks, found = _best_of(node, in_a_row, size * classes, op.detections, op.score)
         of_class = node.emit("Shape", [kept], "of_class", start=2)
         last, nothing = node.constant("last_axis", [-1]), node.scalar("nothing", 0.0)
         places = ranks if alone else node.emit("Mod", [ranks, of_class], "place")
@@ -205,7 +206,7 @@ class NmsLowering(Lowering):
 
 def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
     """Boxes N × B × 4 or N × C × B × 4, their scores N × C × B, and the class of each, N × B, where it has but one."""
-    boxes, scores = node.inputs
+    boxes, scores = _one_at_least(node)
     of_class = node.types[0].rank == 4
     classes = node.constant("class_axis", [2]) if op.background or op.agnostic else ""
     if op.background:
@@ -221,20 +222,33 @@ def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
             boxes = node.emit("GatherND", [boxes, at], "own_boxes", batch_dims=2)
             of_class = False
     if op.min_size:
-        scores = _of_large(node, boxes, scores, op.min_size, keep=not of_class)
+        large = _large(node, boxes, op.min_size, keep=not of_class)
+        scores = node.emit("Where", [large, scores, node.scalar("none", -inf)], "of_large")
     if of_class:
         boxes = node.emit("Transpose", [boxes], "boxes_by_class", perm=[0, 2, 1, 3])
     return boxes, node.emit("Transpose", [scores], "by_class", perm=[0, 2, 1]), own
 
 
-def _of_large(node: Emitter, boxes: str, scores: str, least: float, keep: bool) -> str:
-    """Scores N × B × C, −∞ where a side of the box is below `least`."""
+def _one_at_least(node: Emitter) -> tuple[str, str]:
+    """The boxes and scores; with a box that does not count, where they may be none: as many as an input has."""
+    if not str(node.types[1].shape[1]).isidentifier():
+        return node.inputs[0], node.inputs[1]
+    found = []
+    for name, value, rank, fill in zip(
+        ("boxes", "scores"), node.inputs, (node.types[0].rank, 3), (0.0, -inf), strict=True
+    ):
+        pads = node.constant(f"behind_{name}", [*[0] * rank, 0, 1, *[0] * (rank - 2)])
+        found.append(node.emit("Pad", [value, pads, node.scalar(f"no_{name}", fill)], f"{name}_and_one"))
+    return found[0], found[1]
+
+
+def _large(node: Emitter, boxes: str, least: float, keep: bool = True) -> str:
+    """Which boxes N × … × 4 have no side below `least`, N × … × 1, or without `keep` N × …."""
     pairs = node.constant("pairs", [2, 2])
     near, far = node.emit_several("Split", [boxes, pairs], ["near", "far"], axis=-1)
     sides = node.emit("Sub", [far, near], "sides")
     side = node.emit("ReduceMin", [sides, node.constant("side_axis", [-1])], "shorter_side", keepdims=int(keep))
-    large = node.emit("GreaterOrEqual", [side, node.scalar("least_side", least)], "large")
-    return node.emit("Where", [large, scores, node.scalar("none", -inf)], "of_large")
+    return node.emit("GreaterOrEqual", [side, node.scalar("least_side", least)], "large")
 
 
 def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int, name: str = "count") -> tuple[str, Dim]:
@@ -255,12 +269,11 @@ def _kept(node: Emitter, boxes: str, scores: str, overlap: float, least: float, 
 
 
 def _best_of(node: Emitter, kept: str, size: Dim, count: int, least: float) -> tuple[str, str, str]:
-    """The best of each image: their scores, their ranks in N × … laid out in a row, and which there are, N × count."""
-    flat = node.emit("Flatten", [kept], "in_a_row", axis=1)
+    """The best of each image of N × B scores: these, their ranks, and which there are, N × count."""
     if not (isinstance(size, int) and size >= count):
         pads = [node.constant("behind", [0, count]), node.scalar("none", -inf), node.constant("row_axis", [1])]
-        flat = node.emit("Pad", [flat, *pads], "and_behind")
-    values, ranks = node.emit_several("TopK", [flat, node.constant("detections", [count])], ["values", "ranks"], axis=1)
+        kept = node.emit("Pad", [kept, *pads], "and_behind")
+    values, ranks = node.emit_several("TopK", [kept, node.constant("detections", [count])], ["values", "ranks"], axis=1)
     found = node.emit("Greater", [values, node.scalar("worst", least)], "found")
     return values, node.emit("Where", [found, ranks, node.whole("first", 0)], "found_ranks"), found
 
@@ -317,69 +330,51 @@ class ProposalsLowering(Lowering):
     def onnx(op: Proposals, node: Emitter) -> None:
         """The candidates of all levels side by side; to NonMaxSuppression a level is a class with scores of its own."""
         levels = op.levels(*node.types)
+        ends, starts = _borders(node, levels)
+        found = [_candidates(node, op, index, starts) for index in range(levels)]
+        places = _joined(node, [places for _, places, _ in found], "places")
         boxes = _joined(node, node.inputs[levels:], "boxes")
-        found = [_candidates(node, op, index) for index in range(levels)]
-        counts = [count for _, _, count in found]
-        places = _joined(node, _in_all(node, [places for _, places, _ in found]), "places")
-        at = node.emit("Unsqueeze", [places, node.constant("number_axis", [2])], "places_at")
-        boxes = node.emit("GatherND", [boxes, at], "candidates", batch_dims=1)
+        boxes = node.emit("GatherND", [boxes, places], "candidates", batch_dims=1)
         scores = _joined(node, [scores for scores, _, _ in found], "scores")
-        scores = node.emit("Unsqueeze", [scores, node.constant("after_boxes", [2])], "scores_of_one")
-        scores = _of_large(node, boxes, scores, op.min_size, keep=True)
-        scores = node.emit("Transpose", [scores], "one_level", perm=[0, 2, 1])
+        counts = _large(node, boxes, op.min_size)
         if levels > 1:
-            own = _own_level(node, [scores for scores, _, _ in found], counts)
-            scores = node.emit("Where", [own, scores, node.scalar("none", -inf)], "by_level")
-        kept = _kept(node, boxes, scores, op.iou, LEAST, op.count)
-        if levels > 1:
-            kept = node.emit("ReduceMax", [kept, node.constant("level_axis", [1])], "of_all_levels")
-        _, ranks, there = _best_of(node, kept, add_up(counts), op.count, LEAST)
+            first, behind = (_joined(node, borders, name, 0) for name, borders in (("starts", starts), ("ends", ends)))
+            own = [node.emit("GreaterOrEqual", [places, first], "from"), node.emit("Less", [places, behind], "before")]
+            counts = node.emit("And", [counts, node.emit("And", own, "own")], "counts")
+        scores = node.emit("Where", [counts, scores, node.scalar("none", -inf)], "by_level")
+        kept = _kept(node, boxes, node.emit("Transpose", [scores], "levels", perm=[0, 2, 1]), op.iou, LEAST, op.count)
+        kept = node.emit("ReduceMax", [kept, node.constant("level_axis", [1])], "of_all_levels", keepdims=0)
+        _, ranks, there = _best_of(node, kept, add_up(count for _, _, count in found), op.count, LEAST)
         last = node.constant("last_axis", [-1])
         chosen = node.emit("GatherND", [boxes, node.emit("Unsqueeze", [ranks, last], "at")], "best_boxes", batch_dims=1)
         node.emit("Where", [node.emit("Unsqueeze", [there, last], "there"), chosen, node.scalar("nothing", 0.0)])
 
 
-def _candidates(node: Emitter, op: Proposals, index: int) -> tuple[str, str, Dim]:
-    """The best of a level: scores N × K, places N × K, and how many they are."""
+def _borders(node: Emitter, levels: int) -> tuple[list[str], list[str]]:
+    """Behind which box each level ends, and with which it begins, vectors of one number."""
+    ends: list[str] = []
+    known: int | None = 0
+    for index, x in enumerate(node.types[:levels]):
+        size = x.shape[1]
+        known = known + size if known is not None and isinstance(size, int) else None
+        if known is not None:
+            ends.append(node.constant(f"end{index}", [known]))
+            continue
+        length = node.emit("Shape", [node.inputs[index]], f"length{index}", start=1, end=2)
+        ends.append(node.emit("Add", [ends[-1], length], f"end{index}") if ends else length)
+    return ends, [node.constant("begin", [0]), *ends[:-1]]
+
+
+def _candidates(node: Emitter, op: Proposals, index: int, starts: list[str]) -> tuple[str, str, Dim]:
+    """The best of a level: scores N × K × 1, places among the boxes of all levels likewise, and how many they are."""
     (_, size, numbers), objectness = node.types[index].shape, node.inputs[index]
     if numbers == 2:
         columns = [f"background{index}", f"object{index}"]
         parts = node.emit_several("Split", [objectness, node.constant("one_each", [1, 1])], columns, axis=2)
         objectness = node.emit("Sub", parts[::-1], f"objectness{index}")
-    marks = node.emit("Flatten", [objectness], f"marks{index}", axis=1)
-    count, kept = _at_most(node, marks, 1, size, op.candidates, f"count{index}")
-    scores, places = node.emit_several("TopK", [marks, count], [f"best{index}", f"places{index}"], axis=1)
-    return scores, places, kept
-
-
-def _in_all(node: Emitter, places: list[str]) -> list[str]:
-    """The places on each level as places among the boxes of all levels."""
-    before, found = "", places[:1]
-    known = 0
-    for index, here in enumerate(places[1:]):
-        size = node.types[index].shape[1]
-        if isinstance(size, int) and not before:
-            known += size
-            offset = node.constant(f"offset{index}", [known])
-        else:
-            length = node.emit("Shape", [node.inputs[index]], f"length{index}", start=1, end=2)
-            so_far = before or (node.constant(f"offset{index}", [known]) if known else "")
-            offset = before = node.emit("Add", [so_far, length], f"offset{index}_and") if so_far else length
-        found.append(node.emit("Add", [here, offset], f"place{index + 1}"))
-    return found
-
-
-def _own_level(node: Emitter, scores: list[str], counts: list[Dim]) -> str:
-    """Which of all candidates are of each level: L × K."""
-    levels = np.arange(len(counts))
-    known = [count for count in counts if isinstance(count, int)]
-    if len(known) == len(counts):
-        return node.array("own", levels[:, None] == levels.repeat(known))
-    numbers = []
-    for index, of_level in enumerate(scores):
-        size = node.emit("Shape", [of_level], f"size{index}", start=1)
-        numbers.append(node.emit("Expand", [node.constant(f"level{index}", [index]), size], f"numbers{index}"))
-    return node.emit("Equal", [node.array("levels", levels[:, None]), _joined(node, numbers, "number", 0)], "own")
+    count, kept = _at_most(node, objectness, 1, size, op.candidates, f"count{index}")
+    scores, places = node.emit_several("TopK", [objectness, count], [f"best{index}", f"places{index}"], axis=1)
+    return scores, node.emit("Add", [places, starts[index]], f"place{index}") if index else places, kept
 
 
 def _joined(node: Emitter, parts: Sequence[str], name: str, axis: int = 1) -> str:

@@ -132,6 +132,7 @@ ROWS = [
     *on(VOLUME, "{upsample: 2}", "{upsample: [2, 1, 3], mode: trilinear}", "{resize: [3, 4, 20], mode: trilinear}"),
     Row("{resize_like: [a, b]}", {"a": IMAGE, "b": "[N, 2, T, L]"}),
     Row("{resize_like: [a, b], mode: bilinear}", {"a": "[N, 4, 3, 4]", "b": "[N, 2, H, W]"}),
+    Row("{resize_like: [before, x]}", {"x": IMAGE}, before="{maxpool: 1, stride: 2}"),
     *on(IMAGE, "{reshape: [4, -1]}", "{reshape: [-1]}", "{reshape: [-1, 0, 0]}", "{reshape: [2, -1, 2, 1]}"),
     *on("[N, T, 12]", "{reshape: [0, 3, 4]}", "{reshape: [-1, 6]}", "{permute: [2, 1]}"),
     *on(IMAGE, "{permute: [2, 3, 1]}", "{permute: [1, 3, 2]}", "{channel_shuffle: 2}"),

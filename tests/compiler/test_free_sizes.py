@@ -88,3 +88,20 @@ def test_what_is_no_multiple_is_refused_with_both_shapes(tmp_path: Path) -> None
     assert found.code == "shape-mismatch"
     assert {label.text for label in found.labels} == {"`up` gives N × 4 × 28 × 32", "`fine` gives N × 4 × 30 × 32"}
     assert "what the network needs: `H` is a multiple of 4 (`sum`)" in found.notes
+
+
+def test_a_coarser_level_meets_a_finer_one_at_every_size(tmp_path: Path) -> None:
+    """The nearest unit is PyTorch's, whose places are rounded, of every length that is halved by a stride of 2."""
+    text = (
+        "netspec: 1\ninputs: {x: {shape: [N, 1, H, 1], sizes: {H: 9}}}\n"
+        "net: {half: {maxpool: 1, stride: [2, 1]}, full: {resize_like: [half, x]}}\n"
+    )
+    network = check_source(Source("halved.yaml", text)).network
+    assert network is not None
+    module = build(network).eval()
+    export(network, module, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    for length in (*range(1, 300), 1333, 4095, 8191, 8192):
+        x = torch.arange(float(length)).reshape(1, 1, length, 1)
+        (found,) = session.run(None, {"x": x.numpy()})
+        np.testing.assert_array_equal(found, module(x).numpy())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -167,10 +169,10 @@ class PooledRegions(nn.Module):
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
         images, count = boxes.shape[:2]
         height, width = x.shape[2:]
-        corners = boxes.detach().flatten(0, 1) * (1 / self.stride)
-        corners = (corners.sign() * (corners.abs() + 0.5).floor()).nan_to_num().clamp(-(2**20), 2**20)
-        top, bottom = self.along(corners[:, 1], corners[:, 3], self.size[0], height)
-        left, right = self.along(corners[:, 0], corners[:, 2], self.size[1], width)
+        sides = boxes.detach().flatten(0, 1) * (1 / self.stride)
+        sides = (sides.sign() * (sides.abs() + 0.5).floor()).nan_to_num().clamp(-(2**20), 2**20)
+        top, bottom = self.along(sides[:, 1], sides[:, 3], self.size[0], height)
+        left, right = self.along(sides[:, 0], sides[:, 2], self.size[1], width)
         powers = 2 ** torch.arange(max(height, width).bit_length(), device=x.device)
         tall, wide = (torch.bucketize(extent, powers[1:], right=True) for extent in (bottom - top, right - left))
         tallest, widest = (int(power.max()) if count else 0 for power in (tall, wide))
@@ -180,7 +182,8 @@ class PooledRegions(nn.Module):
         maps = (tall[:, :, None] * (widest + 1) + wide[:, None, :]) * images + image
         index = (maps[..., None, None] * height + rows) * width + columns
         windows = greatest_of_windows(x, tallest, widest)
-        cells = functional.embedding_bag(index.flatten(0, 2).flatten(1), windows, mode="max")
+        corners = (functional.embedding(places, windows) for places in index.flatten(0, 2).flatten(1).unbind(1))
+        cells = reduce(torch.maximum, corners)
         inside = (bottom > top)[:, :, None] & (right > left)[:, None, :]
         cells = cells.view(images, count, *self.size, x.shape[1]) * inside.view(images, count, *self.size, 1)
         return cells.permute(0, 1, 4, 2, 3)

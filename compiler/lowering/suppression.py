@@ -206,7 +206,7 @@ class NmsLowering(Lowering):
 
 def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
     """Boxes N × B × 4 or N × C × B × 4, their scores N × C × B, and the class of each, N × B, where it has but one."""
-    boxes, scores = node.inputs
+    boxes, scores = _one_at_least(node)
     of_class = node.types[0].rank == 4
     classes = node.constant("class_axis", [2]) if op.background or op.agnostic else ""
     if op.background:
@@ -227,6 +227,19 @@ def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
     if of_class:
         boxes = node.emit("Transpose", [boxes], "boxes_by_class", perm=[0, 2, 1, 3])
     return boxes, node.emit("Transpose", [scores], "by_class", perm=[0, 2, 1]), own
+
+
+def _one_at_least(node: Emitter) -> tuple[str, str]:
+    """The boxes and scores; with a box that does not count, where they may be none: as many as an input has."""
+    if not str(node.types[1].shape[1]).isidentifier():
+        return node.inputs[0], node.inputs[1]
+    found = []
+    for name, value, rank, fill in zip(
+        ("boxes", "scores"), node.inputs, (node.types[0].rank, 3), (0.0, -inf), strict=True
+    ):
+        pads = node.constant(f"behind_{name}", [*[0] * rank, 0, 1, *[0] * (rank - 2)])
+        found.append(node.emit("Pad", [value, pads, node.scalar(f"no_{name}", fill)], f"{name}_and_one"))
+    return found[0], found[1]
 
 
 def _large(node: Emitter, boxes: str, least: float, keep: bool = True) -> str:

@@ -35,8 +35,14 @@ class Emitter(Protocol):
     def array(self, name: str, values: NDArray[Any]) -> str:
         """The name of an initializer that holds an array."""
 
+    def size(self, index: int, start: int, end: int | None = None, name: str = "size") -> str:
+        """The sizes of an input from one axis up to before another, an int64 vector: a constant where all are known."""
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
-        """Adds a node; without `part` it gives the layer's result, with it an intermediate value."""
+        """Adds a node; without `part` it gives the layer's result, with it an intermediate value.
+
+        One that an earlier node gives already has its name, here and in `emit_several`.
+        """
 
     def emit_several(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> list[str]:
         """Adds a node that gives several intermediate values, whose names it returns."""

@@ -117,6 +117,11 @@ class NodeWriter:
         self.graph.initializers[initializer] = self.graph.weights[key]
         return initializer
 
+    def turned(self, name: str) -> str:
+        key = key_of(self.module, name)
+        self.graph.initializers[f"{key}/turned"] = self.graph.weights[key].T
+        return f"{key}/turned"
+
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         whole = all(isinstance(value, int) for value in values)
         return self.array(name, np.array(values, dtype=np.int64 if whole else np.float32))

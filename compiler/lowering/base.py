@@ -23,6 +23,9 @@ class Emitter(Protocol):
     def weight(self, name: str) -> str:
         """The name of an initializer that holds one of the op's own weights, called as in `Op.weights`."""
 
+    def turned(self, name: str) -> str:
+        """The name of one that holds a matrix of the op's own weights, transposed."""
+
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         """The name of an initializer with fixed one-dimensional values, int64 or float32."""
 

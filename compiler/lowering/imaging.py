@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -54,12 +55,12 @@ def _scaled(op: Fitting, numbers: _Numbers, size: str) -> str:
         turned = numbers.at(size, 1, 0)  # width and height: the side that a side follows where that one is full
         doubled = numbers.of("Add", numbers.of("Mul", size, numbers.constant(2 * op.width, 2 * op.height)), turned)
         whole = numbers.constant(op.height, op.width)
-        sizes = whole, numbers.of("Div", doubled, numbers.of("Mul", turned, 2))
-    else:
-        axis = numbers.constant(0)
-        sides = ((op.shortest, numbers.of("ReduceMin", size, axis)), (op.longest, numbers.of("ReduceMax", size, axis)))
-        sizes = (*(numbers.of("Div", numbers.of("Mul", size, to), by) for to, by in sides),)
-    return numbers.of("Max", numbers.of("Min", *sizes), 1)
+        by_side = numbers.of("Div", doubled, numbers.of("Mul", turned, 2))
+        return numbers.of("Max", numbers.of("Min", whole, by_side), 1)
+    sides, _ = numbers.node.emit_several("TopK", [size, numbers.constant(2)], ["longer_and_shorter", "which"])
+    to = numbers.node.array("longest_and_shortest", np.array([[op.longest], [op.shortest]]))
+    by_side = numbers.of("Div", numbers.of("Mul", size, to), numbers.of("Unsqueeze", sides, 1))
+    return numbers.of("Max", numbers.of("ReduceMin", by_side, 0, keepdims=0), 1)
 
 
 def _offset(op: Fitting, numbers: _Numbers, scaled: str) -> str:

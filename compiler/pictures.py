@@ -39,9 +39,11 @@ def draw_curves(history: list[Metrics], titles: Mapping[str, str], path: Path) -
     plots = {title: drawn for title, drawn in plots.items() if drawn}
     figure = Figure(figsize=(0.5 + 4.4 * len(plots), 3.6), layout="constrained")
     for axes, (title, drawn) in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots.items(), strict=True):
-        axes.set(xlabel="epoch", ylabel=title, yscale="linear" if title == "in %" else "log")
+        axes.set(xlabel="epoch", ylabel=title)
         for index, name in enumerate(drawn):
             _draw_value(axes, history, name, titles.get(name, name), f"C{index}")
+        if title != "in %" and any(value > 0 for line in axes.lines for value in line.get_ydata()):
+            axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=8)

@@ -86,10 +86,10 @@ def command(
         what = f"differ by more than {tolerance:g} of the output's largest magnitude"
         if any(result.detections for result in results):
             what += ", or find other boxes"
-        raise CompilerError(
-            f"ONNX Runtime and PyTorch {what}",
-            f"the file `{output}` was written; do not serve it before this is understood",
-        )
+        help = f"the file `{output}` was written; do not serve it before this is understood"
+        if weights is None and any(result.detections for result in results):
+            help += "; drawn weights score many boxes alike, and rounding decides which are found: try trained ones"
+        raise CompilerError(f"ONNX Runtime and PyTorch {what}", help)
     if form == "text" and results and all(result.detections == (0, 0) for result in results):
         click.echo("  neither finds anything in random images, so no box was compared; `netspec evaluate --model` does")
     elif results and form == "text":

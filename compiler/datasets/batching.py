@@ -128,7 +128,7 @@ class NetworkInput:
         """How many proposals the network reads: None for none, 0 for as many as there are."""
         if not others:
             return None
-        shape = network.concrete(network.layer(others[0])["output"].shape)
+        shape = network.layer(others[0])["output"].shape  # as it is written: `sizes` of a free one are for reports
         if len(others) > 1 or len(shape) != 3 or shape[2] != 4:
             raise CompilerError(
                 f"`{network.name}` reads `{others[-1]}`, which is neither an image nor boxes, N × P × 4"
@@ -191,7 +191,7 @@ class NetworkInput:
         for sample, place in zip(samples, places, strict=True):
             assert sample.proposals is not None
             moved.append(moved_boxes(sample.proposals, place))
-        count = self.proposals or max(len(boxes) for boxes in moved)
+        count = self.proposals or max(1, *(len(boxes) for boxes in moved))
         padded = torch.zeros(len(moved), count, 4)
         for row, boxes in zip(padded, moved, strict=True):
             row[: len(boxes)] = boxes[:count]

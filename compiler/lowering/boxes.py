@@ -34,7 +34,7 @@ class BoxesFrom(nn.Module):
 
     def forward(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         if self.several:
-            deltas, boxes = deltas.reshape(*deltas.shape[:2], -1, 4), boxes[:, :, None]
+            deltas, boxes = deltas.reshape(*deltas.shape[:2], deltas.shape[2] // 4, 4), boxes[:, :, None]
         return decode(deltas, boxes, self.weights, self.clip)
 
 

@@ -240,3 +240,26 @@ def test_proposals_that_a_network_reads_and_the_data_has_not(tmp_path: Path) -> 
     images, proposals = reader.batch([replace(sample, proposals=boxes)], varied=False).inputs
     assert images.shape == (1, 3, 64, 64)
     assert proposals.tolist() == [[[0, 0, 32, 64], [8, 8, 16, 16], [0, 0, 0, 0]]]
+
+
+def test_all_proposals_of_an_image_are_read_whatever_number_reports_are_made_at(images: Path) -> None:
+    """Where the number is free; where no image has any, a row of zeros stands for that."""
+    (images / "net.yaml").write_text("""
+netspec: 1
+inputs: {image: {shape: [N, 3, 64, 64]}, proposals: {shape: [N, P, 4], sizes: {P: 2}}}
+net:
+  pool: {roi_pool: 2, stride: 1, from: [image, proposals]}
+  vector: {reshape: [0, -1]}
+  class_scores: {linear: 3}
+  box_deltas: {linear: 12, from: vector}
+outputs: [class_scores, box_deltas]
+train: {data: {coco: a.json, test: a.json, proposals: found.npz}, loss: fast_rcnn}
+deploy: {preprocess: {resize: bilinear}}
+""")
+    network = load(images / "net.yaml")
+    for count, padded in ((5, 5), (0, 1)):
+        boxes = np.array([[0, 0, 8, 8]] * count, dtype=np.float32).reshape(-1, 4)
+        np.savez(images / "found.npz", **{"a.png": boxes, "b.png": boxes[:3]})
+        proposals = data_of(network, images).test.batch(torch.tensor([0, 1])).inputs[1]
+        assert proposals.shape == (2, padded, 4)
+        assert [int((rows[:, 2] > 0).sum()) for rows in proposals] == [count, min(count, 3)]

@@ -2,18 +2,20 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+DETECTOR := benchmarks/specs/scenes_yolo.yaml
 STAMP  := $(VENV)/.installed
 
 # Correct outputs first, then from what takes seconds to what takes minutes.
 BENCHMARKS := reference_outputs validate_startup inference_overhead export_speed training_step construction \
-  summary_speed scale training_step_zoo detection_training_step exported_latency export_zoo
+  summary_speed scale detection_export detection_postprocessing training_step_zoo detection_training_step \
+  yolo_training_step exported_latency export_zoo
 
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo demo-detect test lint bench clean
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 setup: $(STAMP) ## a virtual environment with everything in it
 
@@ -36,6 +38,17 @@ demo: $(STAMP) ## validate, train, export, check and predict on handwritten digi
 	$(BIN)/netspec data specs/digits/resnet.yaml --out runs/demo/images --split test
 	$(BIN)/netspec predict runs/demo/model.onnx $$(for class in runs/demo/images/*/; do ls $$class* | head -n 2; done)
 	@echo "the report, with its pictures: runs/demo/report.md"
+
+demo-detect: $(STAMP) ## the same for a detector, on scenes of handwritten digits (runs/demo-detect)
+	rm -rf runs/demo-detect
+	$(BIN)/netspec validate $(DETECTOR)
+	$(BIN)/netspec train $(DETECTOR) --out runs/demo-detect
+	$(BIN)/netspec export runs/demo-detect --verify
+	$(BIN)/netspec evaluate runs/demo-detect --model runs/demo-detect/model.onnx
+	$(BIN)/netspec data $(DETECTOR) --out runs/demo-detect/scenes --limit 12
+	$(BIN)/netspec predict runs/demo-detect/model.onnx runs/demo-detect/scenes/images/*.png --score 0.3 \
+	  --draw runs/demo-detect/drawn
+	@echo "what was found, drawn: runs/demo-detect/drawn; the report, with its pictures: runs/demo-detect/report.md"
 
 test: lint ## lint, types, all tests
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +24,17 @@ class Metrics:
     samples_per_second: float
 
     def line(self) -> dict[str, Any]:
-        """As a flat object: `train_loss`, `test_loss` and so on."""
+        """As a flat object for JSON: `train_loss`, `test_loss` and so on; None for what is no number."""
         return {
             "epoch": self.epoch,
-            **{f"train_{name}": value for name, value in self.train.items()},
-            **{f"test_{name}": value for name, value in self.test.items()},
+            **{f"train_{name}": known(value) for name, value in self.train.items()},
+            **{f"test_{name}": known(value) for name, value in self.test.items()},
             "lr": self.lr,
             "seconds": self.seconds,
             "samples_per_second": self.samples_per_second,
         }
+
+
+def known(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if math.isnan(value) else value

@@ -156,7 +156,8 @@ def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapp
         first = layer["inputs"][0]
         # It may write over what it alone reads, if that one's backward pass does without.
         maker = network.layer(first)["op"]
-        if readers[first] == 1 and maker is not None and lowering_of(maker).overwritable:
+        whole = None if isinstance(maker, Part) else maker  # a part is a view of what others may read
+        if readers[first] == 1 and whole is not None and lowering_of(whole).overwritable:
             cast(Any, module).inplace = True
     return OwnTensor(module) if isinstance(module, OwnParameter) else module
 

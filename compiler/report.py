@@ -8,6 +8,7 @@ from compiler.files import write_text
 from compiler.metrics import Metrics
 from compiler.pictures import draw_curves
 from compiler.run_directory import picture_name
+from compiler.tasks.base import percent
 from compiler.training import Hooks, Run, evaluate
 
 
@@ -53,5 +54,6 @@ def _count(value: object) -> str:
 
 
 def _row(name: str, metrics: Metrics, measured: list[str]) -> str:
-    values = (f"{metrics.test[name]:.4f}" if name == "loss" else f"{metrics.test[name]:.2%}" for name in measured)
+    test = metrics.test
+    values = (f"{test[name]:.4f}" if name == "loss" else percent(test[name], 2) for name in measured)
     return f"| {name} | {metrics.epoch + 1} | {' | '.join(values)} | {metrics.train['loss']:.4f} |"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from netspec.binding import NotKnown, Refused, evaluate, value_of
+from netspec.binding import evaluate, if_known, value_of
 from netspec.diagnostics import Diagnostic, Findings
 from netspec.expressions import Shaped
 from netspec.network import LeftOut, Network
@@ -19,6 +19,7 @@ T = TypeVar("T")
 _READ = re.compile(r"[A-Za-z_]\w*(?:\.\w+)?")
 
 SIZES = ("channels", "height", "width")
+FEATURES = "features"  # the last axis of N × features and N × T × features
 
 
 class TooLarge(Exception):
@@ -43,9 +44,11 @@ class Evaluator:
     def shaped(self, source: Result) -> Shaped:
         """The sizes that a tensor has in expressions: those that are known; None for all after a mistake."""
         if source.node is None:
-            return Shaped(dict.fromkeys((*SIZES, "rank")))
+            return Shaped(dict.fromkeys((*SIZES, FEATURES, "rank")))
         shape = self.network.layer(source.node)["output"].shape
         sizes = {name: size for name, size in zip(SIZES, shape[1:], strict=False) if isinstance(size, int)}
+        if len(shape) in (2, 3) and isinstance(shape[-1], int):
+            sizes[FEATURES] = shape[-1]
         return Shaped({**sizes, "rank": len(shape)})
 
     def reason(self, condition: Node, scope: Scope) -> LeftOut:
@@ -72,14 +75,7 @@ class Evaluator:
 
     def bound(self, make: Callable[[], T], scope: Scope) -> T | None:
         """What `make` gives; None where it is refused, which is reported, or not known."""
-        try:
-            return make()
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                self.report(diagnostic, scope)
-        except NotKnown:
-            pass
-        return None
+        return if_known(make, lambda diagnostic: self.report(diagnostic, scope))
 
     def report(self, diagnostic: Diagnostic, scope: Scope) -> None:
         """Adds a finding, with the way through the blocks that led there."""

@@ -67,7 +67,7 @@ class Reader(Placer):
         variables = self.variables(scope)
         if scope.values is None:
             scope.values = tuple(
-                tuple(value.attributes.values()) if isinstance(value, Shaped) else value for value in variables.values()
+                tuple(value.attributes.items()) if isinstance(value, Shaped) else value for value in variables.values()
             )
         try:
             # Not the form's identity: one that an argument stands for is made anew, of the same arguments, each time.

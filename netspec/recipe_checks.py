@@ -17,7 +17,7 @@ from netspec.recipe import Deploy, Preprocess, Train
 from netspec.served_checks import mask_mistakes, served_classes
 from netspec.source import Span
 from netspec.tensor import write_shape
-from netspec.yaml_reader import Entry, Mapping, Node
+from netspec.yaml_reader import Entry, Mapping
 
 
 def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
@@ -42,7 +42,7 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
         section = root.entries["deploy"].value
         assert isinstance(section, Mapping)
         if deploy.labels:
-            found += _labels(network, deploy, train, section.entries["labels"].value)
+            found += _labels(network, deploy, train, section)
         if deploy.preprocess is not None:
             entry = section.entries["preprocess"]
             found += _preprocess(network, deploy.preprocess, entry)
@@ -122,11 +122,12 @@ def _auxiliary(network: Network, train: Train, entry: Entry) -> Iterator[Diagnos
         yield Diagnostic("recipe-mismatch", message, given.key.span if given else entry.key.span, help=help)
 
 
-def _labels(network: Network, deploy: Deploy, train: Train | None, node: Node) -> Iterator[Diagnostic]:
+def _labels(network: Network, deploy: Deploy, train: Train | None, section: Mapping) -> Iterator[Diagnostic]:
     """One label for each class: every output, where all are taken for scores of classes, else at least one."""
+    node = section.entries["labels"].value
     loss = train.loss if train is not None else None
     scores = deploy.postprocess == "softmax" or (deploy.postprocess is None and isinstance(loss, CrossEntropy))
-    ranks = (2, 4) if scores else (2,)
+    ranks = (2, 4) if scores or "net" in section.entries else (2,)  # layers of `deploy` make masks of maps
     columns = {name: _classes(network, name) for name in network.outputs if len(shape_of(network, name)) in ranks}
     beside = ""
     if isinstance(loss, DetectionLoss):

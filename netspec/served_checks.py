@@ -33,7 +33,9 @@ def mask_mistakes(network: Network) -> Iterator[Diagnostic]:
         if op.kind != "argmax" or read[0].rank != 4 or not images:
             continue
         image = network.layer(images[0])["output"]
-        if layer["output"].rank == 3 and layer["output"].shape[1:] != image.spatial:
+        mask = layer["output"]
+        # At the sizes that reports use: ⌊H/2⌋·2 is H at some, and images may be laid onto one of these.
+        if mask.rank == 3 and network.concrete(mask.shape[1:]) != network.concrete(image.spatial):
             yield Diagnostic(
                 "recipe-mismatch",
                 f"the mask is {write_shape(layer['output'].shape, network.sizes)}, "

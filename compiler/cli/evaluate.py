@@ -28,17 +28,30 @@ from netspec.cli.common import set_option
 from netspec.cli.tables import show_table
 from netspec.deployed import takes_pixels
 
-PATH = click.Path(path_type=Path)
-
 
 @click.command(epilog="Example: netspec evaluate runs/ssd --coco results.json")
 @click.argument("source", metavar="RUN|SPEC")
-@click.option("--weights", type=PATH, help="A .safetensors file or a PyTorch checkpoint. Default: the run's best.")
-@click.option("--model", type=PATH, help="Measure this exported file, in ONNX Runtime, and not the weights.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A .safetensors file or a PyTorch checkpoint. Default: the run's best.",
+)
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Measure this exported file, in ONNX Runtime, and not the weights."
+)
 @set_option
-@click.option("--coco", type=PATH, help="Write what was found, as COCO's results.")
-@click.option("--coco-truth", "truth", type=PATH, help="Write the truth that it is numbered by, as a COCO data set.")
-@click.option("--picture", type=PATH, help="Write a few images as PNG, with what was found beside the truth.")
+@click.option("--coco", type=click.Path(path_type=Path), help="Write what was found, as COCO's results.")
+@click.option(
+    "--coco-truth",
+    "truth",
+    type=click.Path(path_type=Path),
+    help="Write the truth that it is numbered by, as a COCO data set.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    help="Write a few images as PNG, with what was found beside the truth.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: auto.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @told

@@ -73,8 +73,7 @@ class Display:
             for batch in batches:
                 yield batch
                 self.progress.advance(task)
-            # What is left is to put the results together.
-            self.progress.update(task, numbers="measuring")
+            self.progress.update(self.task, numbers="measuring")  # what is left is to put the results together
         finally:
             self.progress.remove_task(task)
 

@@ -102,7 +102,7 @@ def command(
     if not resumed:
         clear_run(out)
         start_run(out, network, settings, data.labels)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     left_out = LeftOut(console, data.skipped)
     left_out.tell()
     _announce(console, network, run, out, resumed)

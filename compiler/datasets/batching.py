@@ -80,8 +80,16 @@ def check_classes(network: Network, labels: Sequence[str]) -> None:
             what = f"the data has {len(labels)} class{'es' if len(labels) > 1 else ''} ({shown})"
             raise CompilerError(
                 f"{what}, the network's output `{output}` is for {count}",
-                f"give the network {len(labels)} classes, or the data a list of {count}",
+                f"{_more_classes(network, len(labels), count)}, or the data a list of {count}",
             )
+
+
+def _more_classes(network: Network, wanted: int, count: int) -> str:
+    """How a network gets other classes; its argument may leave the background out, so the difference counts."""
+    stated = network.arguments.get("classes")
+    if not isinstance(stated, int):
+        return f"give the network {wanted} classes"
+    return f"give the network {wanted} classes, `--set classes={stated + wanted - count}`"
 
 
 def _classes(network: Network, output: str) -> int | None:

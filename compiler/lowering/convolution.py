@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compiler.lowering.base import Emitter, Lowering, by_rank, lowers
 from compiler.lowering.padding import (
@@ -56,13 +56,56 @@ class ConvLowering(Lowering):
         )
 
 
+@torch.no_grad()
+def interpolate(weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    """Sets the weights so that every channel is enlarged by (bi)linear interpolation, and the bias to zero."""
+    kernel = torch.ones(())
+    for size in weight.shape[2:]:
+        width = (size + 1) // 2
+        middle = width - 1 if size % 2 else width - 0.5
+        kernel = kernel.unsqueeze(-1) * (1 - (torch.arange(size) - middle).abs() / width)
+    weight.zero_()
+    for channel in range(len(weight)):
+        weight[channel, channel % (len(weight) // groups)] = kernel
+    if bias is not None:
+        bias.zero_()
+
+
+class Interpolating(nn.Module):
+    """Starts from linear interpolation in place of the drawn weights of what it is mixed into."""
+
+    weight: Tensor
+    bias: Tensor | None
+    groups: int
+
+    def reset_parameters(self) -> None:
+        interpolate(self.weight, self.bias, self.groups)
+
+
+class InterpolatingConvTranspose1d(Interpolating, nn.ConvTranspose1d):
+    """A transposed convolution over one axis that starts from linear interpolation."""
+
+
+class InterpolatingConvTranspose2d(Interpolating, nn.ConvTranspose2d):
+    """A transposed convolution over two axes that starts from bilinear interpolation."""
+
+
+class InterpolatingConvTranspose3d(Interpolating, nn.ConvTranspose3d):
+    """A transposed convolution over three axes that starts from trilinear interpolation."""
+
+
+_PLAIN = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+_INTERPOLATING = InterpolatingConvTranspose1d, InterpolatingConvTranspose2d, InterpolatingConvTranspose3d
+
+
 @lowers(ConvTranspose)
 class ConvTransposeLowering(Lowering):
     overwritable = True
 
     @staticmethod
     def torch(op: ConvTranspose, inputs: tuple[TensorType, ...]) -> nn.Module:
-        module = by_rank(inputs, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)(
+        classes = _INTERPOLATING if op.init == "bilinear" else _PLAIN
+        return by_rank(inputs, *classes)(
             inputs[0].shape[1],
             op.channels,
             op.kernel,
@@ -73,9 +116,6 @@ class ConvTransposeLowering(Lowering):
             op.bias,
             op.dilation,
         )
-        if op.init == "bilinear":
-            _interpolate(module, op.groups)
-        return module
 
     @staticmethod
     def onnx(op: ConvTranspose, node: Emitter) -> None:
@@ -90,20 +130,3 @@ class ConvTransposeLowering(Lowering):
             dilations=shape.dilation,
             group=op.groups,
         )
-
-
-@torch.no_grad()
-def _interpolate(module: nn.Module, groups: int) -> None:
-    """Sets the weights so that every channel is enlarged by (bi)linear interpolation, and the bias to zero."""
-    weight, bias = module.weight, module.bias
-    assert isinstance(weight, torch.Tensor)
-    kernel = torch.ones(())
-    for size in weight.shape[2:]:
-        width = (size + 1) // 2
-        middle = width - 1 if size % 2 else width - 0.5
-        kernel = kernel.unsqueeze(-1) * (1 - (torch.arange(size) - middle).abs() / width)
-    weight.zero_()
-    for channel in range(len(weight)):
-        weight[channel, channel % (len(weight) // groups)] = kernel
-    if isinstance(bias, torch.Tensor):
-        bias.zero_()

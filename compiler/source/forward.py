@@ -11,6 +11,7 @@ from compiler.lowering.base import lowering_of
 from compiler.source.bodies import Action, Body
 
 SHORT = ("x", "y", "z", "u", "v", "w")
+UNREAD = "_"  # a result that nothing reads
 LONG_LIVED = 8  # steps after which a value is called after the layer that makes it
 
 
@@ -45,7 +46,7 @@ class _Names:
 
     def give(self, value: str, lasts: int) -> str:
         own = value.strip(".").replace(".", "_")
-        own = own if own.isidentifier() else f"value_{own}"
+        own = own if own.isidentifier() and own != UNREAD else f"value_{own}"
         choices = (own, *SHORT) if lasts > LONG_LIVED else (*SHORT, own)
         name = next((name for name in choices if name not in self.taken), "")
         count = 2
@@ -78,10 +79,7 @@ def forward_lines(
         for value in dict.fromkeys(action.reads):
             if last[value] == index:
                 names.free(value)
-        targets = [names.give(value, last.get(value, index) - index) for value in action.writes]
-        for value in action.writes:
-            if value not in last:
-                names.free(value)
+        targets = [names.give(value, last[value] - index) if value in last else UNREAD for value in action.writes]
         code = _call(action, arguments, conditional.get(action.child, False), lent.get(action.child, ()))
         shown = action.writes[0] if len(action.writes) == 1 else None
         lines.append(Line(f"{', '.join(targets)} = {code}" if targets else code, shown))

@@ -10,7 +10,7 @@ from compiler.lowering.table import drawn_parameter, same_for_all
 from compiler.module import build
 from compiler.source.classes import Child, Classes, SourceClass, borrowed_by
 from compiler.source.construction import Chain, Expression, New, value_text, written
-from compiler.source.forward import attribute, forward_lines
+from compiler.source.forward import UNREAD, attribute, forward_lines
 from compiler.source.helpers import Helpers
 from netspec import __version__
 from netspec.network import Network
@@ -30,8 +30,8 @@ class DenseBlock(nn.ModuleDict):
 def python_source(network: Network) -> str:
     """The network as a Python file that needs PyTorch alone.
 
-    The module has the state-dict of the one that `build` makes, draws the same weights from the same seed (those that a
-    formula gives, `init: bilinear`, come with the state-dict only), and with it gives the same outputs to the bit.
+    The module has the state-dict of the one that `build` makes, draws the same weights from the same seed, and with it
+    gives the same outputs to the bit.
 
     Raises:
         CompilerError: a layer has no lowering, or its module can't be written out.
@@ -196,7 +196,7 @@ def _safe(text: str) -> str:
 
 
 def _input_name(name: str) -> str:
-    return f"{name}_" if name in ("self", "torch", "nn") else name
+    return f"{name}_" if name in ("self", "torch", "nn", UNREAD) else name
 
 
 def _annotation(values: list[Any]) -> str:

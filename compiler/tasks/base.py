@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from compiler.batches import Batch
+from compiler.metrics import known
 from netspec.network import Network
 
 SHOWN = 8  # how many held-out samples the pictures of a run show
@@ -72,14 +73,9 @@ class Evaluation(ABC):
         return None
 
 
-def known(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
-    return None if math.isnan(value) else value
-
-
-def percent(value: float) -> str:
-    """A fraction for a table."""
-    return "–" if math.isnan(value) else f"{value:.1%}"
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction for people."""
+    return "–" if math.isnan(value) else f"{value:.{digits}%}"
 
 
 class Task(ABC):
@@ -111,5 +107,5 @@ class Task(ABC):
         losses = {name: f"{name} {value:.4f}" for name, value in values.items() if name not in self.titles}
         whole = losses.pop("loss", None)
         parts = [f"{whole} ({', '.join(losses.values())})" if losses else whole] if whole else [*losses.values()]
-        parts += [f"{title} {values[name]:.2%}" for name, title in self.titles.items() if name in values]
+        parts += [f"{title} {percent(values[name], 2)}" for name, title in self.titles.items() if name in values]
         return between.join(parts)

@@ -19,8 +19,9 @@ from compiler.detection.criterion import Target
 from compiler.errors import CompilerError
 from compiler.evaluation.detection import Found, Precision, average_precision
 from compiler.gallery import draw_detections
+from compiler.metrics import known
 from compiler.module import build
-from compiler.tasks.base import SHOWN, Evaluation, Outcome, Table, Task, known, percent
+from compiler.tasks.base import SHOWN, Evaluation, Outcome, Table, Task, percent
 from netspec.deployed import deployed, served_task
 from netspec.network import Network
 
@@ -75,7 +76,7 @@ class Detected(Evaluation):
         ]
 
     def picture(self) -> Image.Image | None:
-        return draw_detections(self.shown, self.labels)
+        return draw_detections(self.shown, self.labels) if self.shown else None
 
 
 class Detection(Task):
@@ -137,7 +138,7 @@ class Detection(Task):
         shown: list[tuple[Array, Found]] = []
         for batch, outputs in batches:
             parts = (outputs[self.results[part]] for part in ("boxes", "scores", "labels", "counts"))
-            boxes, scores, labels, counts = (part.cpu() for part in parts)
+            boxes, scores, labels, counts = (part.float().cpu() for part in parts)
             places = [UNMOVED] * len(batch) if placed else batch.places
             for index, (sample, place) in enumerate(zip(batch.samples, places, strict=True)):
                 kept = slice(0, int(counts[index]))
@@ -163,5 +164,5 @@ def _in_image(sample: Sample, place: Place, boxes: Array, scores: Array, labels:
         ignore=sample.ignore,
         boxes=np.clip(moved, 0, limits),
         scores=scores,
-        labels=labels,
+        labels=labels.astype(np.int64),
     )

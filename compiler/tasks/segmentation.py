@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from compiler.batches import Batch
 from compiler.evaluation.segmentation import confusion, iou, mean_iou, pixel_accuracy
 from compiler.mask_pictures import Array, side_by_side
-from compiler.tasks.base import Evaluation, Table, known, percent
+from compiler.metrics import known
+from compiler.tasks.base import Evaluation, Table, percent
 from compiler.tasks.outputs import OutputTask
 from netspec.deployed import preparation
 from netspec.network import Network

@@ -76,6 +76,8 @@ def container_arguments(name: str, prefix: str) -> dict[str, Schema]:
 def layers(prefix: str, others: Collection[Kind] = (), strict: bool = False) -> dict[str, Schema]:
     """The definitions of `layer`, of `named` layers, and of `layers`, which may also be a list.
 
+    A layer `given` as an argument may also be a word whose arguments are given where it is used.
+
     Args:
         prefix: of the definitions' names.
         others: kinds beside the ops and containers.
@@ -87,8 +89,10 @@ def layers(prefix: str, others: Collection[Kind] = (), strict: bool = False) -> 
     one = [word(kinds, strict), mapping(kinds, modifiers(), strict), {"type": "array", "items": layer}]
     names: Schema = {"anyOf": [{"$ref": "#/definitions/name"}, NUMBER]}
     named = {"type": "object", "propertyNames": names, "additionalProperties": layer}
+    completed = [kind.name for kind in kinds if not kind.alone and kind.name not in (*CONTAINERS, SHARE)]
     return {
         f"{prefix}.layer": {"anyOf": one},
+        f"{prefix}.given": {"anyOf": [{"enum": completed}, layer]},
         f"{prefix}.named": named,
         f"{prefix}.layers": {"anyOf": [_reference(prefix, "named"), {"type": "array", "items": layer}]},
         **definitions(kinds, MODIFIERS),

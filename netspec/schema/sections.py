@@ -224,7 +224,7 @@ def _argument(parameter: Parameter) -> Schema:
     bounds = parameter.bounds
     text = bounds.help if bounds and bounds.help else f"`{parameter.name}: {_shown(parameter)}`"
     if parameter.type is LayerValue:
-        return documented({"$ref": f"#/definitions/{KNOWN}.layer"}, text)
+        return documented({"$ref": f"#/definitions/{KNOWN}.given"}, text)
     if parameter.type not in _JSON_TYPES:
         return documented({}, text)
     schema: Schema = {"type": _JSON_TYPES[parameter.type]}

@@ -241,6 +241,12 @@ def test_the_command_writes_a_spec_with_its_weights_and_a_model(tmp_path: Path) 
     assert torch.allclose(wanted[:, :, 0, 0], corner, atol=0.05)
 
 
+def test_the_labels_of_a_run_go_into_the_new_spec() -> None:
+    made = convolutionalise(netspec.load("mlp"), labels=tuple("0123456789"))
+    assert made.network.sections["deploy"].labels == tuple("0123456789")
+    assert 'labels: ["0", "1",' in made.network.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

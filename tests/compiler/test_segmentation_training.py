@@ -85,8 +85,9 @@ def test_a_network_learns_masks_is_judged_by_iou_and_serves_masks(palette_images
     assert last["test_pixel_accuracy"] > 0.98
     report = (out / "report.md").read_text()
     assert "| red | " in report
-    assert "segmentation.png" in report
-    picture = Image.open(out / "segmentation.png")
+    shown = f"pictures/epoch_{last['epoch'] + 1:03}.png"
+    assert f"({shown})" in report
+    picture = Image.open(out / shown)
     assert picture.width >= 3 * LEAST + 2 * GAP
     done = CliRunner().invoke(cli, ["export", str(out), "-o", str(tmp_path / "m.onnx")], catch_exceptions=False)
     assert done.exit_code == 0, done.output

@@ -41,9 +41,8 @@ def assert_the_same(network: Network, sizes: dict[str, int]) -> str:
     written, ours = module_of(source), build(network, seed=0)
     theirs = written.state_dict()
     assert list(theirs) == [key for key, _ in network.state_dict()]
-    drawn = "init: bilinear" not in network.text  # weights that follow from a formula are not drawn
     for key, tensor in ours.state_dict().items():
-        assert torch.equal(tensor, theirs[key]) or not drawn, key
+        assert torch.equal(tensor, theirs[key]), key
     written.load_state_dict(ours.state_dict())
     inputs = list(inputs_of(network, 2, sizes).values())
     with torch.inference_mode():
@@ -94,13 +93,34 @@ def test_a_block_is_a_class_with_its_arguments() -> None:
         "    net: {convs: {repeat: deep, conv: width, kernel: 1}, act: act, more: {when: deep > 1, tanh: }}\n"
         "net: {a: {unit: 4}, b: {unit: 6, act: tanh}, c: {unit: 8, deep: 3}, d: {unit: 5}}\n",
         "inputs: {x: {shape: [N, 8]}}\nnet: {a: {net: [{linear: 4}, relu]}, b: {linear: 4, from: x}}\n",
+        "inputs: {_: {shape: [N, 8]}}\n"
+        "net: {a: {split: [left, right]}, b: {relu, from: a.right}, c: {linear: 2, from: _}, d: {add: [b, b]}}\n",
+        "inputs: {x: {shape: [N, 4, 8, 8]}}\n"
+        "blocks:\n  up:\n    args: {factor: int}\n    net: [{conv_transpose: in.channels, kernel: 2*factor, "
+        "stride: factor, init: bilinear}]\n"
+        "net: {a: {up: 2}, b: {up: 4}, c: {up: 2}}\n",
     ],
-    ids=["shared", "several tensors", "awkward names", "blocks that differ", "a container that nothing reads"],
+    ids=[
+        "shared",
+        "several tensors",
+        "awkward names",
+        "blocks that differ",
+        "a container that nothing reads",
+        "parts that nothing reads",
+        "interpolation that is learnt on",
+    ],
 )
 def test_wiring_of_every_kind_is_written_as_it_is(text: str) -> None:
     checked = check_source(Source("spec.yaml", "netspec: 1\n" + text))
     assert checked.network is not None, checked.diagnostics
     assert_the_same(checked.network, SIZES)
+
+
+def test_a_result_that_nothing_reads_has_no_name() -> None:
+    text = "netspec: 1\ninputs: {x: {shape: [N, 9]}}\nnet: {a: {split: [l, m, r]}, b: {tanh, from: a.m}}\n"
+    network = check_source(Source("spec.yaml", text)).network
+    assert network is not None
+    assert "_, x, _ = self.a(x)" in python_source(network)
 
 
 def test_text_from_a_spec_does_not_run() -> None:

@@ -188,6 +188,61 @@ def test_a_detector_that_was_stopped_ends_with_the_same_weights_to_the_bit(tmp_p
         assert first == second
 
 
+FAST_RCNN = """
+netspec: 1
+name: tiny_fast_rcnn
+inputs:
+  image: {shape: [N, 3, 64, 64]}
+  proposals: {shape: [N, P, 4], sizes: {P: 8}}
+net:
+  conv: {conv: 16, kernel: 3, stride: 4, padding: 1, from: image}
+  features: relu
+  pooled: {roi_align: 3, strides: [4], from: [features, proposals]}
+  flat: {reshape: [0, -1]}
+  hidden: {linear: 16}
+  class_scores: {linear: 11}
+  box_deltas: {linear: 44, from: hidden}
+outputs: {class_scores: class_scores, box_deltas: box_deltas}
+train:
+  data: {coco: scenes/annotations.json, images_in: scenes/images, proposals: proposals.npz}
+  loss: {fast_rcnn: 8}
+  optimizer: {sgd: 1e-3, momentum: 0.9}
+  epochs: 2
+  batch_size: 4
+deploy:
+  preprocess: {fit: letterbox}
+  net:
+    moved: {decode_boxes: [box_deltas, proposals], offset_weights: [10, 10, 5, 5]}
+    boxes: {clip_boxes: [moved, image]}
+    shares: {softmax: -1, from: class_scores}
+    found: {nms: 0.5, score: 0.05, detections: 20, background: true, min_size: 1, from: [boxes, shares]}
+  outputs: found
+"""
+
+
+def test_a_net_that_is_given_its_regions_is_trained_and_measured_as_exported(netspec: Run, tmp_path: Path) -> None:
+    (tmp_path / "yolo.yaml").write_text(YOLO)
+    (tmp_path / "net.yaml").write_text(FAST_RCNN)
+    assert netspec("data", "yolo.yaml", "--out", "scenes", "--split", "train", "--limit", 16).returncode == 0
+    truth = json.loads((tmp_path / "scenes/annotations.json").read_text())
+    generator, regions = np.random.default_rng(0), {}
+    for image in truth["images"]:
+        boxes = [one["bbox"] for one in truth["annotations"] if one["image_id"] == image["id"]]
+        corners = np.array(boxes).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        near = np.repeat(corners, 2, axis=0)
+        regions[image["file_name"]] = (near + generator.normal(0, 3, near.shape)).astype(np.float32)
+    np.savez(tmp_path / "proposals.npz", **regions)
+    done = netspec("train", "net.yaml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    last = lines_of(tmp_path / "run")[-1]
+    assert last["train_loss"] == pytest.approx(last["train_classes"] + last["train_boxes"], rel=1e-5)
+    assert netspec("export", "run", "--weights", "run/last.safetensors").returncode == 0
+    done = netspec("evaluate", "run", "--model", "run/model.onnx", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["map"] == pytest.approx(last["test_map"], abs=1e-4)
+
+
 def test_masks_are_learnt_and_judged_by_their_intersection_over_union(netspec: Run, tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(MASKS)
     done = netspec("train", "net.yaml", "--out", "run")
@@ -205,9 +260,13 @@ def test_masks_are_learnt_and_judged_by_their_intersection_over_union(netspec: R
     [
         ({"adamw: 1e-2": "sgd: 1e18"}, ["the loss is", " is nan", "lower the learning rate"]),
         ({"yolo: 10": "yolo: 9", "conv: 30": "conv: 28"}, ["the data has 10 classes (0, 1, 2, 3, 4, …)", "for 9"]),
+        (
+            {"net:\n": "args: {classes: 9}\nnet:\n", "yolo: 10": "yolo: classes", "conv: 30": "conv: 2*(5 + classes)"},
+            ["for 9", "`--set classes=10`"],
+        ),
         ({"outputs: found": "outputs: {all: head.boxes}"}, ["finds no boxes", "end with `nms`"]),
     ],
-    ids=["a learning rate too large", "other classes", "no detections"],
+    ids=["a learning rate too large", "other classes", "an argument for them", "no detections"],
 )
 def test_detectors_that_can_not_be_trained_are_told_why(
     changes: dict[str, str], words: list[str], netspec: Run, tmp_path: Path
@@ -215,12 +274,23 @@ def test_detectors_that_can_not_be_trained_are_told_why(
     text = YOLO
     for old, new in changes.items():
         assert old in text
-        text = text.replace(old, new)
+        text = text.replace(old, new, 1)
     (tmp_path / "net.yaml").write_text(text)
     done = netspec("train", "net.yaml", "--out", "run")
     assert done.returncode == 1
     assert [word for word in words if word not in done.stderr] == [], done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_images_that_show_nothing_are_no_mistake(netspec: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(YOLO)
+    done = netspec("train", "net.yaml", "--out", "run", "--set", "train.data.shown=[0, 0]")
+    assert done.returncode == 0, done.stderr
+    assert "held-out mAP – (last epoch)" in done.stdout
+    last = lines_of(tmp_path / "run")[-1]
+    assert last["test_map"] is None
+    assert last["train_background"] > 0
+    assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
 class Listed:

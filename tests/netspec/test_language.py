@@ -264,6 +264,32 @@ def test_the_shape_that_comes_in(load: Load) -> None:
     assert "d" in reads(network)
 
 
+FEED_FORWARD = """
+inputs: {words: {shape: %s}}
+blocks:
+  feed_forward: {residual: [{linear: 4*in.features}, gelu, {linear: in.features}]}
+net: {ff: feed_forward}
+"""
+
+
+@pytest.mark.parametrize(("given", "wide"), [("[N, 6, 16]", "N 6 64"), ("[N, T, 16]", "N T 64"), ("[N, 16]", "N 64")])
+def test_the_features_that_come_in_are_the_last_axis_of_sequences_and_rows(load: Load, given: str, wide: str) -> None:
+    assert shape(load(FEED_FORWARD % given), "ff.0") == wide
+
+
+def test_maps_have_channels_and_no_features(load: Load) -> None:
+    with pytest.raises(SpecError, match="`in` has no `features`"):
+        load(FEED_FORWARD % "[N, 16, 8, 8]")
+
+
+def test_one_size_is_not_taken_for_another_in_two_uses_of_a_block(load: Load) -> None:
+    inputs = "inputs: {a: {shape: [N, 8, H, 16]}, b: {shape: [N, 8, 16, W]}}\n"
+    block = "blocks: {wide: {net: {c: {conv: in.width, kernel: 1}}}}\n"
+    assert shape(load(inputs + block + "net: {x: {wide: , from: a}}\noutputs: x"), "x.c") == "N 16 H 16"
+    with pytest.raises(SpecError, match="`in` has no `width`"):
+        load(inputs + block + "net: {x: {wide: , from: a}, y: {wide: , from: b}}\noutputs: [x, y]")
+
+
 # -- arguments
 
 

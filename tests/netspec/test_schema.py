@@ -155,6 +155,23 @@ def test_the_schema_of_a_spec_knows_its_blocks(tmp_path: Path) -> None:
         assert flagged(schema, HEAD + BLOCK + f"net: {{a: {wrong}}}\n"), wrong
 
 
+def test_a_layer_given_as_an_argument_may_be_completed_where_it_is_used(tmp_path: Path) -> None:
+    blocks = (
+        "blocks:\n"
+        "  wide: {args: {width: int}, net: [{conv: width, kernel: 3, padding: 1}, relu]}\n"
+        "  twice: {args: {unit: layer, width: int}, net: {a: {unit: width}, b: {unit: width}}}\n"
+        "  pixel: {args: {unit: layer}, net: {a: {unit: 8, kernel: 1}}}\n"
+    )
+    path = tmp_path / "spec.yaml"
+    path.write_text(HEAD + blocks + "net: {a: {twice: wide, width: 8}, b: {pixel: conv}}\n", encoding="utf-8")
+    schema = validator(str(path))
+    for right in ("{twice: wide, width: 8}", "{pixel: conv}", "{pixel: {conv: 8, kernel: 1}}"):
+        assert not flagged(schema, HEAD + blocks + f"net: {{a: {right}}}\n"), right
+    assert check_source(Source("spec.yaml", path.read_text(encoding="utf-8"))).valid
+    for wrong in ("{pixel: convv}", "{pixel: net}", "{pixel: {conv: 8}}", "wide", "conv"):
+        assert flagged(schema, HEAD + blocks + f"net: {{a: {wrong}}}\n"), wrong
+
+
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "densenet121"])
 def test_the_schema_of_a_spec_of_the_zoo_takes_it(name: str) -> None:
     assert not flagged(validator(name), ZOO[name].read_text(encoding="utf-8"))

@@ -32,6 +32,15 @@ class _Inferred:
     macs: Dim
 
 
+@dataclass(slots=True)
+class _Applying:
+    """What is placed at or below `path` applies the modules at or below `module`, as the spec says at `where`."""
+
+    path: str
+    module: str
+    where: Span
+
+
 def made(kind: str) -> Callable[..., Op]:
     """An op that the elaboration adds by itself; its family is imported only then."""
     return discover()[kind]
@@ -65,7 +74,7 @@ class Placer(Evaluator):
         super().__init__(network, findings)
         self.nodes = network.nodes
         self.inferred: dict[tuple[Op, tuple[TensorType, ...]], _Inferred] = {}
-        self.applying: list[tuple[str, str]] = []  # where layers apply modules below another path
+        self.applying: list[_Applying] = []  # from the outermost on
         self.owners: dict[str, str] = {}  # the layer that a module belongs to, by the module's path
 
     def place_input(self, name: str, tensor: TensorType, span: Span) -> Result:
@@ -193,9 +202,13 @@ class Placer(Evaluator):
     # -- weights that several layers share
 
     @contextmanager
-    def applied(self, path: str, module: str) -> Iterator[None]:
-        """While it is entered, what is placed at or below `path` applies the modules at or below `module`."""
-        self.applying.append((path, module))
+    def applied(self, path: str, module: str, where: Span) -> Iterator[None]:
+        """While it is entered, what is placed at or below `path` applies the modules at or below `module`.
+
+        Args:
+            where: the place in the spec that says so.
+        """
+        self.applying.append(_Applying(path, module, where))
         try:
             yield
         finally:
@@ -203,11 +216,9 @@ class Placer(Evaluator):
 
     def module_of(self, path: str) -> str:
         """The module that a layer or container at a path applies: its own, but for shared weights."""
-        for application, module in reversed(self.applying):
-            if path == application:
-                path = module
-            elif path.startswith(application + "."):
-                path = module + path[len(application) :]
+        for application in reversed(self.applying):
+            if is_under(path, application.path):
+                path = application.module + path[len(application.path) :]
         return path
 
     def differs(
@@ -230,18 +241,25 @@ class Placer(Evaluator):
                 message = f"`{name or 'it'}` would have to be {here} here, but is {there} where it is shared from"
         if not message:
             return False
-        labels = (Label(first["span"], f"`{owner}` stands here"),) if first["span"] != where else ()
+        labels = [Label(first["span"], f"`{owner}` stands here")]
+        labels += [Label(use.where, f"`{use.path}` applies it here") for use in self.applying]
+        labels = [label for label in labels if label.span != where]
         help = "bring what is read to the same channels first, or give this layer weights of its own"
-        self.report(Diagnostic("share-mismatch", message, where, labels=labels, help=help), scope)
+        self.report(Diagnostic("share-mismatch", message, where, labels=tuple(labels), help=help), scope)
         return True
 
-    def differ(self, first: str, second: str, where: Span, scope: Scope) -> bool:
-        """Whether two uses of one module are not made alike, which is reported: other layers, or other ways between."""
+    def differ(self, first: str, second: str, where: Span, scope: Scope, start: Span | None) -> bool:
+        """Whether two uses of one module are not made alike, which is reported: other layers, or other ways between.
+
+        Args:
+            where, start: the places in the spec that make the second use, and the first.
+        """
         if self.structure(first) == self.structure(second):
             return False
         message = f"`{second}` comes out differently from `{first}`, so it can't share its weights"
         help = "what a `when` or a reference makes of the module has to be the same wherever it is used"
-        self.report(Diagnostic("share-mismatch", message, where, help=help), scope)
+        labels = (Label(start, f"`{first}` is made here"),) if start not in (None, where) else ()
+        self.report(Diagnostic("share-mismatch", message, where, labels=labels, help=help), scope)
         return True
 
     def structure(self, path: str) -> list[tuple[str, tuple[str | int, ...]]]:

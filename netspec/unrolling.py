@@ -211,21 +211,23 @@ class Unroller(Reader):
             return Result(None)
         whole = self.reference(node, scope) if isinstance(node, Scalar) else Result(None)
         sources = {name: whole.children[name] for name in whole.several}
+        places = dict.fromkeys(sources, node.span)
         if not sources:
             named = self.bound(lambda: named_references(node, "a result"), scope)
             if named is None:
                 return Result(None)
+            places = {name: item.span for name, item in named.items()}
             sources = {name: self.one(self.reference(item, scope), item, scope) for name, item in named.items()}
         self.place_container(path, "over", {}, form.where)
         children: dict[str, Result] = {}
-        first = ""
+        first, start = "", next(iter(places.values()), None)
         for name, source in sources.items():
             application = f"{path}.{name}"
-            with self.applied(application, path):
+            first = first or application
+            with self.applied(application, path, places[name]):
                 children[name] = self.turns(form, scope, application, [source])
             children[name].span = form.where
-            first = first or application
-            if not self.findings.failed and self.differ(first, application, form.where, scope):
+            if not self.findings.failed and self.differ(first, application, places[name], scope, start):
                 return Result(None)
         return Result(None, children, several=tuple(children))
 
@@ -262,9 +264,9 @@ class Unroller(Reader):
                 return Result(None)
             reads = found
         again = Scope(home.path, home.variables, home.input, scope.expansion, home.names, parent=home.parent)
-        with self.applied(path, first):
+        with self.applied(path, first, form.value.span):
             result = self.turns(made, again, path, reads)
-        if not self.findings.failed and self.differ(first, path, form.where, scope):
+        if not self.findings.failed and self.differ(first, path, form.where, scope, target.span):
             return Result(None)
         return result
 

@@ -106,7 +106,8 @@ def quality_focal_loss(logits: Tensor, wanted: Tensor, gamma: float) -> Tensor:
     Source: Li et al. 2020, "Generalized focal loss", equation 2.
     """
     errors = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    return (wanted - logits.sigmoid()).abs() ** gamma * errors if gamma else errors
+    # Of nothing, roots have no gradient.
+    return (wanted - logits.sigmoid()).abs().clamp(min=TINY) ** gamma * errors if gamma else errors
 
 
 def side_errors(numbers: Tensor, wanted: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class YoloV1Criterion(Criterion):
         images, cells = matches.positive.nonzero(as_tuple=True)
         own, labels = numbers[responsible], matches.labels[images, cells]
         corners = matches.boxes[images, cells].reshape(-1, 2, 2) / size
-        centre, extent = corners.mean(1) * self.grid - self.places(raw)[cells], corners[:, 1] - corners[:, 0]
+        centre = (corners.mean(1) * self.grid - self.places(raw)[cells]).clamp(0, 1)
+        extent = corners[:, 1] - corners[:, 0]
         position = (own[:, :2] - centre).square().sum() + (own[:, 2:4] - extent.sqrt()).square().sum()
         boxes = cell_boxes(numbers.detach(), self.places(raw)[:, None], self.grid, size)
         background = ~responsible & ~covered(boxes.flatten(1, 2), truth, COVERED).view_as(responsible)

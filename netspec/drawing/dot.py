@@ -18,6 +18,7 @@ AFTER_NAME, BEFORE_COUNT = "\u2002", "\u2003"  # blanks that tell the parts of a
 PAGE, INK, FAINT, RULE, SKIP = "#ffffff", "#1c2733", "#3f4a57", "#8a96a3", "#c2570c"
 SHARES = ("#fdfdfe", "#e6f0fa", "#cbdff4", "#a9cbed", "#82b3e4")
 DEPTHS = ("#f5f6f8", "#ebedf1")  # containers, by turns
+BORROWED = 'style="rounded,filled,dashed"'
 SKIP_LOOK = f'color="{SKIP}", penwidth=1.6'
 DARK = {
     PAGE: "#12161c",
@@ -74,6 +75,8 @@ def _legend(tree: Tree, folds: bool, skips: bool) -> Iterator[str]:
         yield f'{_quoted(f"legend {meaning}")} [label={_quoted(meaning)}, fillcolor="{colour}"]'
     if folds:
         yield '"legend folded" [label=folded, peripheries=2]'
+    if tree.lenders:
+        yield f'"legend shared" [label="weights of another", {BORROWED}]'
     if skips:
         yield f'"legend skip" [label="→ skip", shape=plain, style="", fontcolor="{SKIP}"]'
     yield "} }"
@@ -90,7 +93,7 @@ def node(tree: Tree, box: Box) -> str:
     look = f'fillcolor="{SHARES[words.share_step(count, network.parameters())]}"'
     if box.role == "container":
         what = words.kind_words(network, box) or words.layers_words(box)
-        label = _label(_row(words.name_words(box), _times(box) + what, count))
+        label = _label(_row(words.name_words(box), _times(box) + what, count, words.loan(tree, box.path)))
         look += ", peripheries=2"
     elif box.role == "layers":
         names = [words.name_words(box), *map(name_of, box.layers[1:])]
@@ -100,6 +103,7 @@ def node(tree: Tree, box: Box) -> str:
                     name,
                     _times(box) + words.layer_words(network, path),
                     box.times * network.layer(path)["parameters"],
+                    words.loan(tree, path),
                 )
                 for name, path in zip(names, box.layers, strict=True)
             )
@@ -107,17 +111,18 @@ def node(tree: Tree, box: Box) -> str:
     else:
         label = _quoted(box.path)
         look = f'fillcolor="{DEPTHS[1]}", shape=oval, style=filled'
-    return f"{identity(box)} [label={label}, tooltip={_quoted(words.account(network, box))}, {look}]"
+    look += f", {BORROWED}" if words.borrows(tree, box) else ""
+    return f"{identity(box)} [label={label}, tooltip={_quoted(words.account(tree, box))}, {look}]"
 
 
 def opening(tree: Tree, box: Box) -> str:
     """The beginning of a container that is open."""
     what = (_times(box) + words.kind_words(tree.network, box)).rstrip()
     name, count = words.name_words(box), words.parameters(tree.network, box)
-    number = BEFORE_COUNT + words.short(count) if count else ""
-    label = _label(name + number, *([what] if what else []))
-    look = f'style="rounded,filled", color="{RULE}", fillcolor="{DEPTHS[box.level % 2]}", margin=7, fontsize=8'
-    tooltip = _quoted(words.account(tree.network, box))
+    label = _label(name + _behind(count, words.loan(tree, box.path)), *([what] if what else []))
+    style = BORROWED if words.borrows(tree, box) else 'style="rounded,filled"'
+    look = f'{style}, color="{RULE}", fillcolor="{DEPTHS[box.level % 2]}", margin=7, fontsize=8'
+    tooltip = _quoted(words.account(tree, box))
     return f"subgraph {_quoted('cluster ' + box.path)} {{\ngraph [{look}, tooltip={tooltip}, label={label}]"
 
 
@@ -138,8 +143,13 @@ def _times(box: Box) -> str:
     return f"{box.times} × " if box.times > 1 else ""
 
 
-def _row(name: str, what: str, count: int) -> str:
-    return words.named(name, what, AFTER_NAME) + (BEFORE_COUNT + words.short(count) if count else "")
+def _row(name: str, what: str, count: int, loan: str) -> str:
+    return words.named(name, what, AFTER_NAME) + _behind(count, loan)
+
+
+def _behind(count: int, loan: str) -> str:
+    """What stands behind a name: the parameters, or whose they are."""
+    return BEFORE_COUNT + (words.short(count) if count else loan) if count or loan else ""
 
 
 def _label(*rows: str) -> str:

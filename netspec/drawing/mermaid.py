@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 from netspec.drawing import words
 from netspec.drawing.dot import DEPTHS, INK, RULE, SHARES, SKIP, printable
-from netspec.drawing.folding import lines
+from netspec.drawing.folding import lines, shown
 from netspec.drawing.tree import Box, Tree, name_of
 
 
@@ -18,6 +18,9 @@ def write(tree: Tree, folded: Collection[Box]) -> str:
     drawn = lines(tree, folded)
     text = ["---", f"title: {json.dumps(printable(words.title(tree.network)))}", "---", "flowchart TD"]
     text += _boxes(tree, tree.root, folded, numbers)
+    borrowing = [numbers[box] for box in shown(tree.root, folded) if words.borrows(tree, box)]
+    if borrowing:
+        text += [f"class {','.join(borrowing)} borrowed", "classDef borrowed stroke-dasharray:4 3"]
     for line in drawn:
         label = ", ".join(words.shape_words(tree.network, shape) for shape in line.shapes)
         arrow = "==>" if line.skip else "-->"
@@ -35,16 +38,18 @@ def _boxes(tree: Tree, parent: Box, folded: Collection[Box], numbers: dict[Box, 
         number, times = numbers[box], f"{box.times} × " if box.times > 1 else ""
         name, kind = words.name_words(box), words.kind_words(network, box) if box.role == "container" else ""
         step = words.share_step(words.parameters(network, box), network.parameters())
+        loan = f" {words.loan(tree, box.path)}" if box.role == "container" else ""
         if box.role == "container" and box not in folded:
-            yield f"subgraph {number}[{_quoted(f'{name} {times}{kind}'.rstrip())}]"
+            yield f"subgraph {number}[{_quoted(f'{name} {times}{kind}'.rstrip() + loan)}]"
             yield from _boxes(tree, box, folded, numbers)
             yield "end"
         elif box.role == "container":
-            yield f"{number}[[{_quoted(f'{name} {times}{kind or words.layers_words(box)}')}]]:::share{step}"
+            what = f"{name} {times}{kind or words.layers_words(box)}{loan}".rstrip()
+            yield f"{number}[[{_quoted(what)}]]:::share{step}"
         elif box.role == "layers":
             names = [name, *map(name_of, box.layers[1:])]
             rows = [
-                words.named(name, times + words.layer_words(network, path), " ")
+                f"{words.named(name, times + words.layer_words(network, path), ' ')} {words.loan(tree, path)}".rstrip()
                 for name, path in zip(names, box.layers, strict=True)
             ]
             yield f"{number}[{'<br/>'.join(map(_escaped, rows)).join(chr(34) * 2)}]:::share{step}"

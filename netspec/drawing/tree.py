@@ -7,6 +7,7 @@ normalisation and activation do, share the box of the layer that they follow.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -61,11 +62,16 @@ class Arrow:
 
 @dataclass(slots=True, eq=False)
 class Tree:
-    """The boxes of a network: `root` is the network itself."""
+    """The boxes of a network: `root` is the network itself.
+
+    Attributes:
+        lenders: the layers and containers that apply the weights of another, by path, with that one's path.
+    """
 
     network: Network
     root: Box
     arrows: list[Arrow]
+    lenders: dict[str, str]
 
 
 def plant(network: Network) -> Tree:
@@ -100,6 +106,24 @@ def containers(network: Network) -> Box:
     return root
 
 
+def lenders(network: Network) -> dict[str, str]:
+    """The layers and containers that apply the weights of another, by path, with the first that has them."""
+    if not network.shared:
+        return {}
+    layers = {path: layer["module"] for path, layer in network.layers() if layer["weights"]}
+    around = {path[: dot.start()] for path in layers for dot in re.finditer(r"\.", path)}
+    holders = {
+        path: container.module
+        for path, container in network.containers.items()
+        if path in around and container.kind != "over"  # which only names the results of what it applies
+    }
+    found: dict[str, str] = {}
+    for modules in (holders, layers):
+        first: dict[str, str] = {}
+        found |= {path: first[module] for path, module in modules.items() if first.setdefault(module, path) != path}
+    return found
+
+
 class _Planter:
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -125,7 +149,7 @@ class _Planter:
             arrows.append(Arrow(homes[self.stand_in(node)], box, self.network.layer(node)["output"].shape))
         root.children = [*inputs, *root.children, *outputs]
         _mark_skips(root, arrows)
-        return Tree(self.network, root, arrows)
+        return Tree(self.network, root, arrows, lenders(self.network))
 
     # -- equal turns
 

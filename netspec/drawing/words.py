@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from netspec import dims
-from netspec.drawing.tree import Box, name_of
+from netspec.drawing.tree import Box, Tree, name_of
 from netspec.network import Network
 from netspec.tensor import Shape, write_shape
 
 # Arguments that a picture is clearer without; the full account has them.
 QUIET = {"padding", "bias", "ceil", "eps", "momentum", "affine", "count_padding"}
+LONGEST_VALUE = 24  # characters
 STEPS = (0.01, 0.05, 0.2)  # shares of the network's parameters at which a box's colour changes
 
 
@@ -26,16 +27,21 @@ def layer_words(network: Network, path: str) -> str:
             axes = len(layer["output"].spatial)
             words.insert(0, "×".join(map(str, (value,) * axes if isinstance(value, int) else value)))
         elif name == op.primary() and name not in QUIET:
-            words.append(_value(value))
+            words.append(_cut(_value(value)))
         elif name in QUIET or value is None or value == field.default:
             continue
         else:
-            words.append(f"/{_value(value)}" if name == "stride" else f"{name} {_value(value)}")
+            words.append(f"/{_value(value)}" if name == "stride" else f"{name} {_cut(_value(value))}")
     return f"{op.kind} {', '.join(words)}".rstrip()
 
 
 def _value(value: Any) -> str:
     return "×".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _cut(text: str) -> str:
+    """A long list's beginning; the full account has the rest."""
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
 def kind_words(network: Network, box: Box) -> str:
@@ -81,6 +87,17 @@ def parameters(network: Network, box: Box) -> int:
     return box.times * sum(network.layer(path)["parameters"] for path in box.layers)
 
 
+def loan(tree: Tree, path: str) -> str:
+    """`weights of encoder`, for a layer or container that applies another's; "" where its container says so."""
+    lender = tree.lenders.get(path, "")
+    return f"weights of {lender}" if lender and path.rpartition(".")[0] not in tree.lenders else ""
+
+
+def borrows(tree: Tree, box: Box) -> bool:
+    """Whether a box applies the weights of another."""
+    return any(path in tree.lenders for path in (box.path, *(box.layers if box.role == "layers" else ())))
+
+
 def share_step(count: int, total: int) -> int:
     """Which of five colours shows a share of the parameters: 0 for none, then by `STEPS`."""
     return 1 + sum(count >= step * total for step in STEPS) if count else 0
@@ -114,8 +131,9 @@ def title(network: Network) -> str:
     return f"{network.name}: {short(network.parameters())} parameters, {short(network.macs())} MACs"
 
 
-def account(network: Network, box: Box) -> str:
+def account(tree: Tree, box: Box) -> str:
     """All that is known of a box, a line for each fact."""
+    network = tree.network
     lines = []
     if box.role == "container":
         container = network.containers.get(box.path)
@@ -133,6 +151,8 @@ def account(network: Network, box: Box) -> str:
             lines.append(f"stands for {box.times} equal ones, to {box.last}")
     else:
         lines.append(f"{box.path}: {box.role}")
+    paths = box.layers if box.role == "layers" else [box.path]
+    lines += [f"{path} applies the weights of {tree.lenders[path]}" for path in paths if path in tree.lenders]
     last = network.layer(box.layers[-1])
     lines.append(f"gives {write_shape(last['output'].shape, network.sizes)}")
     if box.role in ("container", "layers"):

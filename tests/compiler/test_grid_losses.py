@@ -298,8 +298,10 @@ def test_quality_focal_loss_of_whole_objects_is_the_focal_loss() -> None:
     wanted = torch.arange(24) % 2 == 0
     expected = 2 * focal_loss(logits, wanted, alpha=0.5, gamma=2.0)
     torch.testing.assert_close(quality_focal_loss(logits, wanted.float(), 2.0), expected)
-    zero = quality_focal_loss(torch.tensor(0.0), torch.tensor(0.5), 2.0)
-    assert zero == 0  # a score that is what it is to be costs nothing
+    right = torch.zeros(1, requires_grad=True)
+    loss = quality_focal_loss(right, torch.tensor([0.5]), 0.5).sum()  # a score that is what it is to be
+    assert float(loss.detach()) < 1e-3
+    assert torch.isfinite(torch.autograd.grad(loss, right)[0])
 
 
 CASES = {

@@ -146,6 +146,33 @@ def test_skip_connections() -> None:
     assert not any(dot.SKIP_LOOK in look for look in folded.values())
 
 
+def test_layers_that_apply_the_weights_of_others_say_so(tmp_path: Path) -> None:
+    net = network(
+        tmp_path,
+        "inputs: {a: {shape: [N, 4]}, b: {shape: [N, 4]}}\n"
+        "net:\n"
+        "  enc: {net: {fc: {linear: 3}, act: tanh}, from: a}\n"
+        "  twin: {share: enc, from: b}\n"
+        "  head: {linear: 2, over: [enc, twin]}\n"
+        "  last: {share: enc.fc, from: b}\n"
+        "  all: {concat: [head.enc, head.twin, last]}\n",
+    )
+    text = text_of(net, depth=9)
+    look = dict(re.findall(r'^"([^"]+)" \[(.*)\]$', text, re.MULTILINE))
+    dashed = {name for name, line in look.items() if "dashed" in line}
+    assert dashed - {"legend shared"} == {"twin.fc", "head.twin", "last"}
+    assert "weights of head.enc" in look["head.twin"]
+    assert "weights of enc.fc" in look["last"]
+    assert "weights of" not in look["enc.fc"] + look["head.enc"] + look["all"]
+    (frame,) = re.findall(r'^subgraph "cluster twin" \{\n(.*)$', text, re.MULTILINE)
+    assert "dashed" in frame
+    assert "weights of enc\\l" in frame, "its layers need not repeat it"
+    folded = text_of(net, depth=0)
+    assert "weights of enc\\l" in folded
+    assert "twin weights of enc" in draw(net, "mmd", depth=9).decode()
+    assert "dashed" not in text_of(netspec.load("lenet5"))
+
+
 def test_parameters_are_colour() -> None:
     text = text_of(netspec.load("lenet5"))
     for layer, step in (("fc1", 4), ("fc2", 3), ("conv2", 2), ("conv1", 1), ("flatten", 0)):

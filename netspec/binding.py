@@ -6,7 +6,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from collections.abc import Mapping as Scope
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -21,6 +21,7 @@ from netspec.source import Span
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 _ANY_WORD = frozenset({"*"})
 
@@ -34,6 +35,18 @@ class Refused(Exception):
 
 class NotKnown(Exception):
     """A value depends on a shape that an earlier mistake has left unknown; nothing more is to be said of it."""
+
+
+def if_known(make: Callable[[], T], report: Callable[[Diagnostic], None]) -> T | None:
+    """What `make` gives; None where it is refused, which is reported, or not known."""
+    try:
+        return make()
+    except Refused as refused:
+        for diagnostic in refused.diagnostics:
+            report(diagnostic)
+    except NotKnown:
+        pass
+    return None
 
 
 def value_of(node: Node, scope: Scope[str, Any], words: frozenset[str] = frozenset()) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
 
-from netspec.binding import NotKnown, Refused, bind
+from netspec.binding import bind, if_known
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean, nearest
 from netspec.dims import Dim, symbol, symbols
 from netspec.layers import CONTAINER, CONTAINERS, SHARE, LayerForm
@@ -221,13 +221,9 @@ def _read_input(name: str, entry: Entry, node: Mapping, arguments: dict[str, Any
         and is_name(item.text)
         and item.text not in arguments
     }
-    try:
-        declared = bind(_InputModel, node.entries, arguments | symbols, f"the input `{name}`", entry.key.span)
-    except Refused as refused:
-        for diagnostic in refused.diagnostics:
-            findings.add(diagnostic)
-        return None
-    except NotKnown:
+    names, what = arguments | symbols, f"the input `{name}`"
+    declared = if_known(lambda: bind(_InputModel, node.entries, names, what, entry.key.span), findings.add)
+    if declared is None:
         return None
     shape: list[Dim] = [symbol(dim) if isinstance(dim, str) else dim for dim in declared.shape]
     assert isinstance(shape_node, Sequence)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from netspec.binding import NotKnown, Refused, evaluate, value_of
+from netspec.binding import evaluate, if_known, value_of
 from netspec.diagnostics import Diagnostic, Findings
 from netspec.expressions import Shaped
 from netspec.network import LeftOut, Network
@@ -75,14 +75,7 @@ class Evaluator:
 
     def bound(self, make: Callable[[], T], scope: Scope) -> T | None:
         """What `make` gives; None where it is refused, which is reported, or not known."""
-        try:
-            return make()
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                self.report(diagnostic, scope)
-        except NotKnown:
-            pass
-        return None
+        return if_known(make, lambda diagnostic: self.report(diagnostic, scope))
 
     def report(self, diagnostic: Diagnostic, scope: Scope) -> None:
         """Adds a finding, with the way through the blocks that led there."""

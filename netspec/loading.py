@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from netspec.binding import Refused
+from netspec.binding import if_known
 from netspec.checks import (
     check_arguments_are_used,
     check_at_sizes,
@@ -32,7 +32,7 @@ from netspec.network import Network
 from netspec.ops.base import Part
 from netspec.overrides import Override, apply_overrides, parse_overrides
 from netspec.parameters import as_data
-from netspec.scope import Result, resolve, the_one
+from netspec.scope import Result, Scope, resolve, the_one
 from netspec.source import Source, whole_file
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
@@ -186,6 +186,11 @@ def _fill(document: Document, network: Network, inputs: tuple[str, ...], finding
         network.set_apart(served)
 
 
+def _resolved(reference: Node, scope: Scope, findings: Findings) -> Result | None:
+    """What a reference stands for; None after a mistake, which is told."""
+    return if_known(lambda: the_one(resolve(reference, scope), reference), findings.add)
+
+
 def _read_outputs(document: Document, network: Network, elaborated: Elaborated, findings: Findings) -> None:
     """`outputs`: a list of references, or names for them; the last layer where the section is missing."""
     node = document.root.get("outputs")
@@ -205,13 +210,8 @@ def _read_outputs(document: Document, network: Network, elaborated: Elaborated, 
         help = "name layers, or leave the section out: the last layer is the output then"
         findings.add(Diagnostic("missing-argument", "`outputs` names nothing", node.span, help=help))
     for name, reference in named:
-        try:
-            result: Result = the_one(resolve(reference, elaborated.scope), reference)
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                findings.add(diagnostic)
-            continue
-        if result.node is not None:
+        result = _resolved(reference, elaborated.scope, findings)
+        if result is not None and result.node is not None:
             assert isinstance(reference, Scalar)
             given = name or reference.text  # as it is written, whatever stands inside a container
             if given in network.outputs:

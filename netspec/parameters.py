@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from netspec.binding import NotKnown, Refused, bind, show, value_of
+from netspec.binding import NotKnown, Refused, bind, if_known, show, value_of
 from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
 from netspec.names import bad_name
 from netspec.source import Span
@@ -123,13 +123,8 @@ def read_parameters(entry: Entry | None, findings: Findings) -> dict[str, Parame
 def _read_declared(name: str, item: Entry, node: Mapping, findings: Findings) -> Parameter | None:
     """An argument with its type, default and bounds spelled out."""
     rest = {key: entry for key, entry in node.entries.items() if key != "default"}
-    try:
-        bounds = bind(_Declared, rest, {}, f"the argument `{name}`", item.key.span)
-    except Refused as refused:
-        for diagnostic in refused.diagnostics:
-            findings.add(diagnostic)
-        return None
-    except NotKnown:
+    bounds = if_known(lambda: bind(_Declared, rest, {}, f"the argument `{name}`", item.key.span), findings.add)
+    if bounds is None:
         return None
     for key in ("min", "max"):
         if key in rest and bounds.type not in ("int", "float"):

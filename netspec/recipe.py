@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Argument
 
-from netspec.binding import NotKnown, Refused, bind
+from netspec.binding import Refused, bind, if_known
 from netspec.choices import (
     L1,
     Adam,
@@ -149,13 +149,9 @@ def _collect(parts: Named[str, Callable[[], Any]], findings: Findings) -> dict[s
     """The parts of a section that can be had; what is wrong with the others is told."""
     values: dict[str, Any] = {}
     for key, read in parts.items():
-        try:
-            values[key] = read()
-        except Refused as refused:
-            for diagnostic in refused.diagnostics:
-                findings.add(diagnostic)
-        except NotKnown:
-            pass  # an earlier mistake has been told
+        value = if_known(read, findings.add)
+        if value is not None:
+            values[key] = value
     return values
 
 

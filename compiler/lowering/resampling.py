@@ -86,13 +86,11 @@ class ResizeLikeLowering(Lowering):
 
     @staticmethod
     def onnx(op: ResizeLike, node: Emitter) -> None:
-        x, like = node.inputs
         axes = range(2, node.types[0].rank)
         if op.mode == "nearest" and all(map(_is_doubled, node.types[0].spatial, node.types[1].spatial)):
-            size = node.emit("Shape", [like], "size", start=2)
-            node.emit("Resize", [x, "", "", size], axes=list(axes), **_how(op))
+            node.emit("Resize", [node.inputs[0], "", "", node.size(1, 2)], axes=list(axes), **_how(op))
             return
-        _resize_to(op, node, [node.emit("Shape", [like], f"size{i - 2}", start=i, end=i + 1) for i in axes])
+        _resize_to(op, node, [node.size(1, i, i + 1, f"size{i - 2}") for i in axes])
 
 
 def _resize_to(op: Interpolation, node: Emitter, sizes: list[str]) -> None:

@@ -185,8 +185,10 @@ class NmsLowering(Lowering):
             kept = _kept(node, boxes, scores, op.iou, op.score, op.detections)
         in_a_row = _in_a_row(node, kept, size, classes if alone else 0)
         values, ranks, found = _best_of(node, in_a_row, size * classes, op.detections, op.score)
-        known = isinstance(size, int)
-        of_class = node.constant("of_class", [size]) if known else node.emit("Shape", [kept], "of_class", start=2)
+        if isinstance(size, int):
+            of_class = node.constant("of_class", [size])
+        else:
+            of_class = node.emit("Shape", [kept], "of_class", start=2)
         last, nothing = node.constant("last_axis", [-1]), node.scalar("nothing", 0.0)
         places = ranks if alone else node.emit("Mod", [ranks, of_class], "place")
         at = node.emit("Unsqueeze", [places, last], "at")

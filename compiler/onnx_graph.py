@@ -171,8 +171,8 @@ def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.Mod
     """The model without its initializers, and these apart.
 
     Nodes and values are called after the layers' paths, outputs as the spec calls them, initializers after the
-    state-dict's keys, free dimensions after the spec's names. The tensor of a `parameter`, whose key is the layer's path,
-    has `/tensor` behind it, and a matrix that is kept transposed `/turned`.
+    state-dict's keys, free dimensions after the spec's names. The tensor of a `parameter`, whose key is the layer's
+    path, has `/tensor` behind it, and a matrix that is kept transposed `/turned`.
 
     Raises:
         CompilerError: an op has no ONNX lowering.

@@ -28,7 +28,7 @@ from compiler.targets import check_labels, class_count, classifies, fit
 from netspec.choices import Choice, Digits, Folder, Npz
 from netspec.data_choices import Pictures
 from netspec.network import Network
-from netspec.recipe_checks import is_image
+from netspec.outputs import is_image
 
 Array = NDArray[Any]
 ARRAYS = ("x", "y", "x_test", "y_test")

@@ -9,6 +9,7 @@ from torch import nn
 
 from compiler.onnx_file import write_model
 from compiler.onnx_graph import add_metadata, emit_graph
+from compiler.passes.fold_batchnorm import fold_batch_norms
 from netspec.deployed import deployed
 from netspec.network import Network
 
@@ -27,6 +28,8 @@ def export(
     """
     weights = {key: tensor.detach().cpu().numpy() for key, tensor in module.state_dict().items()}
     form = deployed(network) if served else network
+    if form is not network:  # what is as it was trained keeps its batch norms, and its weights their keys
+        form, weights = fold_batch_norms(form, weights)
     model, initializers = emit_graph(form, weights)
     add_metadata(model, form, labels)
     return write_model(model, initializers, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from netspec.deployed import is_pixels, served_task
 from netspec.network import Network, key_of
 from netspec.ops.base import Part
 from netspec.outputs import is_image
-from netspec.tensor import TensorType
+from netspec.tensor import Shape, TensorType
 
 # What ONNX Runtime 1.18 and everything since accepts; the onnx package's own newer defaults are refused by runtimes.
 IR_VERSION = 10
@@ -34,22 +34,51 @@ _DTYPES = {
     "bool": TensorProto.BOOL,
 }
 Array = NDArray[Any]
+Attributes = Mapping[str, Any]
 
 
 class GraphWriter:
-    """Collects the nodes and initializers of a graph."""
+    """Collects the nodes and initializers of a graph. Nothing is worked out twice, and no constant is there twice."""
 
     def __init__(self, network: Network, weights: Mapping[str, Array]) -> None:
         self.network = network
         self.weights = weights
-        # A layer whose name is that of an output that another layer gives.
+        # A result is called as its layer, or as the output that it is. The name of an output is no other result's.
         self.renamed = {name: f"{name}/value" for name, node in network.outputs.items() if name != node}
+        for name, node in reversed(network.outputs.items()):
+            if node not in network.inputs:
+                self.renamed[node] = node if network.outputs.get(node) == node else name
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, Array] = {}
+        self.constants: dict[Hashable, str] = {}
+        self.found: dict[Hashable, list[str]] = {}
+        self.sizes: dict[Shape, str] = {}
 
     def value(self, path: str) -> str:
-        """What the result of a layer is called: its path, unless that is the name of another's output."""
+        """What the result of a layer is called: its path, unless an output asks for another name."""
         return self.renamed.get(path, path)
+
+    def add(self, op_type: str, name: str, inputs: Sequence[str], outputs: Sequence[str], given: Attributes) -> None:
+        """A node."""
+        node = onnx.NodeProto(op_type=op_type, name=name, input=inputs, output=outputs)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+        self.nodes.append(node)
+
+    def once(self, op_type: str, inputs: Sequence[str], outputs: list[str], given: Attributes) -> list[str]:
+        """What a node of this kind gives of these inputs: `outputs`, or what an earlier one is called that does it."""
+        key = op_type, tuple(inputs), str(given), len(outputs)
+        if key not in self.found:
+            self.found[key] = outputs
+            self.add(op_type, outputs[0], inputs, outputs, given)
+        return self.found[key]
+
+    def constant(self, name: str, values: Array) -> str:
+        """An initializer with fixed values."""
+        key = values.dtype.str, values.shape, values.tobytes()
+        if key not in self.constants:
+            self.constants[key] = name
+            self.initializers[name] = values
+        return self.constants[key]
 
     def layer(self, path: str) -> None:
         """Emits the nodes of a layer.
@@ -88,64 +117,62 @@ class NodeWriter:
         self.graph.initializers[initializer] = self.graph.weights[key]
         return initializer
 
+    def turned(self, name: str) -> str:
+        key = key_of(self.module, name)
+        self.graph.initializers[f"{key}/turned"] = self.graph.weights[key].T
+        return f"{key}/turned"
+
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
-        key = f"{self.path}/{name}"
         whole = all(isinstance(value, int) for value in values)
-        self.graph.initializers[key] = np.array(values, dtype=np.int64 if whole else np.float32)
-        return key
+        return self.array(name, np.array(values, dtype=np.int64 if whole else np.float32))
 
     def scalar(self, name: str, value: float) -> str:
-        key = f"{self.path}/{name}"
-        self.graph.initializers[key] = np.array(value, dtype=np.float32)
-        return key
+        return self.array(name, np.array(value, dtype=np.float32))
 
     def whole(self, name: str, value: int) -> str:
-        key = f"{self.path}/{name}"
-        self.graph.initializers[key] = np.array(value, dtype=np.int64)
-        return key
+        return self.array(name, np.array(value, dtype=np.int64))
 
     def array(self, name: str, values: Array) -> str:
-        key = f"{self.path}/{name}"
-        self.graph.initializers[key] = values
-        return key
+        return self.graph.constant(f"{self.path}/{name}", values)
+
+    def size(self, index: int, start: int, end: int | None = None, name: str = "size") -> str:
+        tensor = self.types[index]
+        dims = tensor.shape[start:end]
+        known = [dim for dim in dims if isinstance(dim, int)]
+        if len(known) == len(dims):
+            return self.constant(name, known)
+        if dims not in self.graph.sizes:
+            bounds = {"start": start} | ({} if end is None else {"end": end})
+            self.graph.sizes[dims] = self.emit("Shape", [self.inputs[index]], name, **bounds)
+        return self.graph.sizes[dims]
 
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
-        name = f"{self.path}/{part}" if part else self.graph.value(self.path)
-        self._add(op_type, name, inputs, [name], attributes)
+        if part:
+            return self.emit_several(op_type, inputs, [part], **attributes)[0]
+        name = self.graph.value(self.path)
+        self.graph.add(op_type, self.path, inputs, [name], attributes)
         return name
 
     def emit_several(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> list[str]:
-        names = [f"{self.path}/{part}" for part in parts]
-        self._add(op_type, names[0], inputs, names, attributes)
-        return names
+        return self.graph.once(op_type, inputs, [f"{self.path}/{part}" for part in parts], attributes)
 
     def emit_part(self, op_type: str, inputs: Sequence[str], part: str, **attributes: Any) -> str:
-        name = f"{self.path}.{part}"
-        self._add(op_type, name, inputs, [name], attributes)
+        path = f"{self.path}.{part}"
+        name = self.graph.value(path)
+        self.graph.add(op_type, path, inputs, [name], attributes)
         return name
 
     def emit_parts(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> None:
-        self._add(
-            op_type,
-            self.graph.value(self.path),
-            inputs,
-            [self.graph.value(f"{self.path}.{part}") for part in parts],
-            attributes,
-        )
-
-    def _add(
-        self, op_type: str, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Any]
-    ) -> None:
-        node = onnx.NodeProto(op_type=op_type, name=name, input=inputs, output=outputs)
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
-        self.graph.nodes.append(node)
+        names = [self.graph.value(f"{self.path}.{part}") for part in parts]
+        self.graph.add(op_type, self.path, inputs, names, attributes)
 
 
 def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """The model without its initializers, and these apart.
 
-    Nodes and values are called after the layers' paths, initializers after the state-dict's keys, free dimensions after
-    the spec's names. The tensor of a `parameter`, whose key is the layer's path, has `/tensor` behind it.
+    Nodes and values are called after the layers' paths, outputs as the spec calls them, initializers after the
+    state-dict's keys, free dimensions after the spec's names. The tensor of a `parameter`, whose key is the layer's
+    path, has `/tensor` behind it, and a matrix that is kept transposed `/turned`.
 
     Raises:
         CompilerError: an op has no ONNX lowering.
@@ -154,12 +181,10 @@ def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.Mod
     for path, _ in network.layers():
         writer.layer(path)
     for name, node in network.outputs.items():
-        if name != node or node in network.inputs:
-            # An output that the spec names otherwise than its layer, or that is an input passed on.
+        if node in network.inputs or writer.value(node) != name:
+            # An input passed on, or a result that is an output by another name already.
             name_of_copy = name if name != node else f"{name}/output"
-            writer.nodes.append(
-                onnx.NodeProto(op_type="Identity", name=name_of_copy, input=[writer.value(node)], output=[name_of_copy])
-            )
+            writer.add("Identity", f"{name}/copy", [writer.value(node)], [name_of_copy], {})
     graph = helper.make_graph(
         writer.nodes,
         network.name,

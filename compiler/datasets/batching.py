@@ -125,7 +125,7 @@ class NetworkInput:
         """How many proposals the network reads: None for none, 0 for as many as there are."""
         if not others:
             return None
-        shape = network.concrete(network.layer(others[0])["output"].shape)
+        shape = network.layer(others[0])["output"].shape  # not as in `sizes`: a free number of boxes is free
         if len(others) > 1 or len(shape) != 3 or shape[2] != 4:
             raise CompilerError(
                 f"`{network.name}` reads `{others[-1]}`, which is neither an image nor boxes, N × P × 4"

@@ -81,7 +81,7 @@ class _AtPlacesLowering(Lowering):
             boxes = node.array("boxes", _AtPlacesLowering.torch(op, node.types).boxes(sizes).numpy())
         else:
             boxes = _from_sizes(node, op)
-        samples = node.emit("Shape", [node.inputs[0]], "samples", start=0, end=1)
+        samples = node.size(0, 0, 1, "samples")
         shape = node.emit("Concat", [samples, node.constant("ones", [1, 1])], "shape", axis=0)
         node.emit("Expand", [boxes, shape])
 
@@ -103,7 +103,7 @@ def _from_sizes(node: Emitter, op: Anchors | DefaultBoxes) -> str:
 
 def _sides(node: Emitter) -> str:
     """Width and height of the image, which is read last: 1 × 2 numbers."""
-    size = node.emit("Shape", [node.inputs[-1]], "image_size", start=2)
+    size = node.size(len(node.inputs) - 1, 2, name="image_size")
     turned = node.emit("Gather", [size, node.array("turned", np.array([[1, 0]]))], "image_turned")
     return node.emit("Cast", [turned], "image_sides", to=FLOAT)
 
@@ -119,7 +119,7 @@ def _level(node: Emitter, index: int, cells: Sequence[Cell], stride: int, sides:
         parts = np.array([cell.part for cell in cells], np.float32).reshape(-1)
         by_side = node.array(part("parts"), np.stack((parts * _corners(_X, cells), parts * _corners(_Y, cells))))
         own = node.emit("Gemm", [sides, by_side, own], part("own"))
-    size = node.emit("Shape", [node.inputs[index]], part("size"), start=2)
+    size = node.size(index, 2, name=part("size"))
     one = helper.make_tensor("one", TensorProto.BOOL, [1], [True])
     places = node.emit("NonZero", [node.emit("ConstantOfShape", [size], part("map"), value=one)], part("places"))
     numbers = node.emit("Cast", [places], part("rows_and_columns"), to=FLOAT)

@@ -23,6 +23,9 @@ class Emitter(Protocol):
     def weight(self, name: str) -> str:
         """The name of an initializer that holds one of the op's own weights, called as in `Op.weights`."""
 
+    def turned(self, name: str) -> str:
+        """The name of one that holds a matrix of the op's own weights, transposed."""
+
     def constant(self, name: str, values: Sequence[int] | Sequence[float]) -> str:
         """The name of an initializer with fixed one-dimensional values, int64 or float32."""
 
@@ -35,8 +38,14 @@ class Emitter(Protocol):
     def array(self, name: str, values: NDArray[Any]) -> str:
         """The name of an initializer that holds an array."""
 
+    def size(self, index: int, start: int, end: int | None = None, name: str = "size") -> str:
+        """The sizes of an input from one axis up to before another, an int64 vector: a constant where all are known."""
+
     def emit(self, op_type: str, inputs: Sequence[str], part: str = "", **attributes: Any) -> str:
-        """Adds a node; without `part` it gives the layer's result, with it an intermediate value."""
+        """Adds a node; without `part` it gives the layer's result, with it an intermediate value.
+
+        One that an earlier node gives already has its name, here and in `emit_several`.
+        """
 
     def emit_several(self, op_type: str, inputs: Sequence[str], parts: Sequence[str], **attributes: Any) -> list[str]:
         """Adds a node that gives several intermediate values, whose names it returns."""

@@ -14,7 +14,13 @@ from netspec.tensor import TensorType
 
 # From left, top, right, bottom to x and y of the centre, width and height; and back.
 TO_CENTRED = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]], np.float32)
+TO_SIDES = TO_CENTRED[:, 2:].copy()
 TO_CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32)
+
+
+def box_sides(node: Emitter, boxes: str) -> str:
+    """Width and height of boxes … × 4: … × 2."""
+    return node.emit("MatMul", [boxes, node.array("to_sides", TO_SIDES)], "sides")
 
 
 class BoxesFrom(nn.Module):
@@ -52,10 +58,10 @@ class DecodeBoxesLowering(Lowering):
         centred = node.emit("MatMul", [boxes, node.array("to_centred", TO_CENTRED)], "centred")
         middle, span = node.emit_several("Split", [centred, pairs], ["middle", "span"], axis=-1)
         move, grow = node.emit_several("Split", [deltas, pairs], ["move", "grow"], axis=-1)
-        sides = node.emit("Max", [span, node.scalar("least", TINY)], "sides")
-        centre = node.emit("Add", [middle, node.emit("Mul", [move, sides], "way")], "centre")
+        size = node.emit("Max", [span, node.scalar("least", TINY)], "size")
+        centre = node.emit("Add", [middle, node.emit("Mul", [move, size], "way")], "centre")
         growth = node.emit("Exp", [node.emit("Min", [grow, node.scalar("clip", op.clip)], "clipped")], "growth")
-        moved = node.emit("Concat", [centre, node.emit("Mul", [sides, growth], "grown")], "moved", axis=-1)
+        moved = node.emit("Concat", [centre, node.emit("Mul", [size, growth], "grown")], "moved", axis=-1)
         node.emit("MatMul", [moved, node.array("to_corners", TO_CORNERS)])
 
 
@@ -76,13 +82,11 @@ class ClipBoxesLowering(Lowering):
 
     @staticmethod
     def onnx(op: ClipBoxes, node: Emitter) -> None:
-        boxes, image = node.inputs
         height, width = node.types[1].spatial
-        inside = node.emit("Max", [boxes, node.scalar("border", 0.0)], "inside")
+        inside = node.emit("Max", [node.inputs[0], node.scalar("border", 0.0)], "inside")
         if isinstance(height, int) and isinstance(width, int):
             most = node.constant("borders", [float(side) for side in (width, height, width, height)])
         else:
-            size = node.emit("Shape", [image], "size", start=2)
-            most = node.emit("Gather", [size, node.constant("order", [1, 0, 1, 0])], "whole")
+            most = node.emit("Gather", [node.size(1, 2), node.constant("order", [1, 0, 1, 0])], "whole")
             most = node.emit("Cast", [most], "borders", to=TensorProto.FLOAT)
         node.emit("Min", [inside, most])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -14,14 +15,14 @@ from netspec.tensor import TensorType
 
 
 class _Numbers:
-    """Whole numbers worked out in the graph, each a vector of one."""
+    """Whole numbers worked out in the graph: pairs of one for the rows and one for the columns, mostly."""
 
     def __init__(self, node: Emitter) -> None:
         self.node = node
         self.count = 0
 
-    def constant(self, value: int) -> str:
-        return self.node.constant(f"number{value}", [value])
+    def constant(self, *values: int) -> str:
+        return self.node.constant("_".join(["number", *map(str, values)]), values)
 
     def of(self, op_type: str, *operands: str | int, **attributes: int) -> str:
         """The result of a node on numbers, those that are known being constants."""
@@ -29,53 +30,44 @@ class _Numbers:
         names = [self.constant(value) if isinstance(value, int) else value for value in operands]
         return self.node.emit(op_type, names, f"{op_type.lower()}{self.count}", **attributes)
 
-    def size(self, value: str, axis: int) -> str:
-        return self.of("Shape", value, start=axis, end=axis + 1)
+    def floats(self, numbers: str) -> str:
+        return self.of("Cast", numbers, to=TensorProto.FLOAT)
 
-    def floats(self, *names: str) -> str:
-        """Numbers as one float32 vector."""
-        joined = self.of("Concat", *names, axis=0) if len(names) > 1 else names[0]
-        return self.of("Cast", joined, to=TensorProto.FLOAT)
+    def at(self, numbers: str, *places: int) -> str:
+        """Some of the numbers, as often as they are asked for."""
+        return self.of("Gather", numbers, self.constant(*places))
 
-    def range(self, count: str) -> str:
-        """0, 1, … up to a number."""
-        return self.of("Range", *(self.of("Squeeze", value) for value in (self.constant(0), count, self.constant(1))))
+    def single(self, numbers: str, place: int) -> str:
+        """One of the numbers, without an axis."""
+        return self.of("Gather", numbers, self.node.whole(f"place{place}", place))
 
 
-def _scaled(op: Fitting, numbers: _Numbers, height: str, width: str) -> tuple[str, str]:
-    """`Fitting.scaled` as nodes."""
+def _scaled(op: Fitting, numbers: _Numbers, size: str) -> str:
+    """`Fitting.scaled` as nodes, on height and width at once.
 
-    def share(size: str, to: str | int, by: str) -> str:
-        return numbers.of("Max", numbers.of("Div", numbers.of("Mul", size, to), by), 1)
-
-    def rounded(size: str, to: int, by: str) -> str:
-        doubled = numbers.of("Add", numbers.of("Mul", size, 2 * to), by)
-        return numbers.of("Max", numbers.of("Div", doubled, numbers.of("Mul", by, 2)), 1)
-
+    Rounding keeps the order of numbers: the lesser of two ratios leads to the lesser of both sizes.
+    """
     if op.fit == "none":
-        return height, width
+        return size
     if op.fit == "stretch":
-        return numbers.constant(op.height), numbers.constant(op.width)
+        return numbers.constant(op.height, op.width)
     if op.fit == "letterbox":
-        wide = numbers.of("LessOrEqual", numbers.of("Mul", width, op.height), numbers.of("Mul", height, op.width))
-        return (
-            numbers.of("Where", wide, op.height, rounded(height, op.width, width)),
-            numbers.of("Where", wide, rounded(width, op.height, height), op.width),
-        )
-    least, most = numbers.of("Min", height, width), numbers.of("Max", height, width)
-    fits = numbers.of("LessOrEqual", numbers.of("Mul", most, op.shortest), numbers.of("Mul", least, op.longest))
-    to, by = numbers.of("Where", fits, op.shortest, op.longest), numbers.of("Where", fits, least, most)
-    return share(height, to, by), share(width, to, by)
+        turned = numbers.at(size, 1, 0)  # width and height: the side that a side follows where that one is full
+        doubled = numbers.of("Add", numbers.of("Mul", size, numbers.constant(2 * op.width, 2 * op.height)), turned)
+        whole = numbers.constant(op.height, op.width)
+        by_side = numbers.of("Div", doubled, numbers.of("Mul", turned, 2))
+        return numbers.of("Max", numbers.of("Min", whole, by_side), 1)
+    sides, _ = numbers.node.emit_several("TopK", [size, numbers.constant(2)], ["longer_and_shorter", "which"])
+    to = numbers.node.array("longest_and_shortest", np.array([[op.longest], [op.shortest]]))
+    by_side = numbers.of("Div", numbers.of("Mul", size, to), numbers.of("Unsqueeze", sides, 1))
+    return numbers.of("Max", numbers.of("ReduceMin", by_side, 0, keepdims=0), 1)
 
 
-def _offset(op: Fitting, numbers: _Numbers, height: str, width: str) -> tuple[str, str]:
-    """`Fitting.offset` as nodes."""
+def _offset(op: Fitting, numbers: _Numbers, scaled: str) -> str:
+    """`Fitting.offset` as nodes; nothing where it is none."""
     if op.fit != "letterbox":
-        return numbers.constant(0), numbers.constant(0)
-    return (
-        numbers.of("Div", numbers.of("Sub", op.height, height), 2),
-        numbers.of("Div", numbers.of("Sub", op.width, width), 2),
-    )
+        return ""
+    return numbers.of("Div", numbers.of("Sub", numbers.constant(op.height, op.width), scaled), 2)
 
 
 def _neighbours(old: int, new: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,72 +128,70 @@ class PrepareLowering(Lowering):
     @staticmethod
     def onnx(op: Prepare, node: Emitter) -> None:
         numbers = _Numbers(node)
-        (pixels,) = node.inputs
-        size = numbers.size(pixels, 1), numbers.size(pixels, 2)
-        scaled = _scaled(op, numbers, *size)
-        x = node.emit("Transpose", [pixels], "channels_first", perm=[0, 3, 1, 2])
-        if op.fit != "none":
-            for axis, (old, new) in enumerate(zip(size, scaled, strict=True), 2):
-                x = _resized(op, numbers, x, axis, old, new)
+        size = node.size(0, 1, 3) if op.fit != "none" else ""
+        scaled = _scaled(op, numbers, size)
+        x = node.emit("Transpose", [node.inputs[0]], "channels_first", perm=[0, 3, 1, 2])
+        if op.fit != "none" and op.resize == "nearest":
+            for axis, place in zip((2, 3), _nearest(numbers, size, scaled), strict=True):
+                x = node.emit("Gather", [x, place], f"resized{axis}", axis=axis)
+        elif op.fit != "none":
+            x = _interpolated(numbers, x, size, scaled)
         if op.fit == "none" or op.resize == "nearest":
             x = node.emit("Cast", [x], "floats", to=TensorProto.FLOAT)
         if op.fit == "letterbox":
             x = _filled(op, numbers, x, scaled, node.scalar("fill", 255 * op.fill))
-        channels = (-1, 1, 1)
-        factor = _reshaped(node, "factor", [1 / (255 * std) for std in op.std], channels)
-        shift = _reshaped(node, "shift", [-m / s for m, s in zip(op.mean, op.std, strict=True)], channels)
+        factor = node.array("factor", _column([1 / (255 * std) for std in op.std]).numpy())
+        shift = node.array("shift", _column([-m / s for m, s in zip(op.mean, op.std, strict=True)]).numpy())
         padded = op.fit == "shortest" and op.multiple > 1
         x = node.emit("Add", [node.emit("Mul", [x, factor], "scaled"), shift], "normalised" if padded else "")
         if padded:
             _filled(op, numbers, x, scaled, node.scalar("zero", 0.0), "")
 
 
-def _reshaped(node: Emitter, name: str, values: Sequence[float], shape: Sequence[int]) -> str:
-    return node.emit(
-        "Reshape", [node.constant(name, [float(v) for v in values]), node.constant("column", shape)], f"{name}s"
-    )
+def _nearest(numbers: _Numbers, old: str, new: str) -> Iterator[str]:
+    """For rows, then columns, the old place (2·i + 1)·old // (2·new) of each new one i."""
+    for place in (0, 1):
+        from_, to = numbers.single(old, place), numbers.single(new, place)
+        count = numbers.of("Range", numbers.node.whole("nought", 0), to, numbers.node.whole("one", 1))
+        odd = numbers.of("Add", numbers.of("Mul", count, 2), 1)
+        yield numbers.of("Div", numbers.of("Mul", odd, from_), numbers.of("Mul", to, 2))
 
 
-def _resized(op: Prepare, numbers: _Numbers, x: str, axis: int, old: str, new: str) -> str:
-    """An axis at another size."""
-    node, last = numbers.node, numbers.of("Sub", old, 1)
-    if op.resize == "nearest":
-        odd = numbers.of("Add", numbers.of("Mul", numbers.range(new), 2), 1)
-        place = numbers.of("Div", numbers.of("Mul", odd, old), numbers.of("Mul", new, 2))
-        return node.emit("Gather", [x, place], f"resized{axis}", axis=axis)
-    ratio = node.emit("Div", [numbers.floats(old), numbers.floats(new)], f"ratio{axis}")
-    half, zero = node.scalar("half", 0.5), node.scalar("nought", 0.0)
-    centre = node.emit("Add", [numbers.floats(numbers.range(new)), half], f"centre{axis}")
-    moved = node.emit("Sub", [node.emit("Mul", [centre, ratio], f"stretched{axis}"), half], f"moved{axis}")
-    place = node.emit("Max", [moved, zero], f"place{axis}")
-    whole = node.emit("Cast", [node.emit("Floor", [place], f"floor{axis}")], f"whole{axis}", to=TensorProto.INT64)
-    first = numbers.of("Min", whole, last)
-    second = numbers.of("Min", numbers.of("Add", first, 1), last)
-    share = node.emit("Sub", [place, numbers.floats(first)], f"share{axis}")
-    if axis == 2:
-        share = node.emit("Unsqueeze", [share, numbers.constant(1)], "share_of_rows")
-
-    def neighbour(name: str, place: str) -> str:
-        gathered = node.emit("Gather", [x, place], f"{name}{axis}", axis=axis)
-        return node.emit("Cast", [gathered], f"{name}_floats{axis}", to=TensorProto.FLOAT)
-
-    a, b = neighbour("before", first), neighbour("after", second)
-    part = node.emit("Mul", [node.emit("Sub", [b, a], f"step{axis}"), share], f"part{axis}")
-    return node.emit("Add", [a, part], f"resized{axis}")
+def _interpolated(numbers: _Numbers, x: str, old: str, new: str) -> str:
+    """An image at another size: rows, then columns, as `_neighbours` has them."""
+    node = numbers.node
+    sizes = numbers.floats(new)
+    ratio, last = numbers.of("Div", numbers.floats(old), sizes), numbers.of("Sub", old, 1)
+    half, one, zero = node.scalar("half", 0.5), node.scalar("step", 1.0), node.scalar("nothing", 0.0)
+    for axis, side in ((2, 0), (3, 1)):
+        centre = node.emit("Range", [half, numbers.single(sizes, side), one], f"centre{axis}")
+        stretched = node.emit("Mul", [centre, numbers.single(ratio, side)], f"stretched{axis}")
+        moved = node.emit("Sub", [stretched, half], f"moved{axis}")
+        at = node.emit("Max", [moved, zero], f"at{axis}")
+        first = node.emit("Cast", [at], f"first{axis}", to=TensorProto.INT64)  # which rounds down
+        second = numbers.of("Min", numbers.of("Add", first, 1), numbers.single(last, side))
+        share = node.emit("Mod", [at, one], f"share{axis}", fmod=1)
+        if axis == 2:
+            share = node.emit("Unsqueeze", [share, numbers.constant(1)], "share_of_rows")
+        around = (("before", first), ("after", second))
+        a, b = (node.emit("Gather", [x, place], f"{name}{axis}", axis=axis) for name, place in around)
+        if axis == 2:  # which reads pixels
+            a, b = numbers.floats(a), numbers.floats(b)
+        part = node.emit("Mul", [node.emit("Sub", [b, a], f"step{axis}"), share], f"part{axis}")
+        x = node.emit("Add", [a, part], f"resized{axis}")
+    return x
 
 
-def _filled(op: Prepare, numbers: _Numbers, x: str, scaled: tuple[str, str], value: str, part: str = "filled") -> str:
+def _filled(op: Prepare, numbers: _Numbers, x: str, scaled: str, value: str, part: str = "filled") -> str:
     """The image filled up to the network's input."""
-    if op.fit == "letterbox":
-        whole = numbers.constant(op.height), numbers.constant(op.width)
+    before = _offset(op, numbers, scaled)
+    if before:
+        after = numbers.of("Sub", numbers.of("Sub", numbers.constant(op.height, op.width), scaled), before)
     else:
-        up = [numbers.of("Add", size, op.multiple - 1) for size in scaled]
-        whole_rows, whole_columns = (numbers.of("Mul", numbers.of("Div", s, op.multiple), op.multiple) for s in up)
-        whole = whole_rows, whole_columns
-    before = _offset(op, numbers, *scaled)
-    after = [numbers.of("Sub", numbers.of("Sub", w, s), b) for w, s, b in zip(whole, scaled, before, strict=True)]
-    pads = numbers.of("Concat", *before, *after, axis=0)
-    return numbers.node.emit("Pad", [x, pads, value, numbers.node.constant("height_and_width", [2, 3])], part)
+        before = numbers.constant(0, 0)
+        after = numbers.of("Mod", numbers.of("Neg", scaled), op.multiple)
+    pads = numbers.of("Concat", before, after, axis=0)
+    return numbers.node.emit("Pad", [x, pads, value, numbers.constant(2, 3)], part)
 
 
 class MoveBoxes(nn.Module):
@@ -223,21 +213,23 @@ class MoveBoxes(nn.Module):
 
 
 def _move_boxes(op: BoxesOfImage | BoxesOfInput, node: Emitter) -> None:
-    numbers = _Numbers(node)
-    boxes, pixels = node.inputs
-    height, width = numbers.size(pixels, 1), numbers.size(pixels, 2)
-    scaled = _scaled(op, numbers, height, width)
-    top, left = _offset(op, numbers, *scaled)
-    old, new = numbers.floats(width, height, width, height), numbers.floats(scaled[1], scaled[0], scaled[1], scaled[0])
-    corner = numbers.floats(left, top, left, top)
+    numbers, corners = _Numbers(node), (1, 0, 1, 0)  # left, top, right and bottom, of height and width
+    size = node.size(1, 1, 3)
+    scaled = _scaled(op, numbers, size)
+    old, new = numbers.floats(size), numbers.floats(scaled)
+    offset = _offset(op, numbers, scaled)
+    corner = [numbers.at(numbers.floats(offset), *corners)] if offset else []
+    boxes = node.inputs[0]
     if isinstance(op, BoxesOfInput):
-        ratio = node.emit("Div", [new, old], "ratio")
-        node.emit("Add", [node.emit("Mul", [boxes, ratio], "scaled"), corner])
+        ratio = numbers.at(numbers.of("Div", new, old), *corners)
+        moved = node.emit("Mul", [boxes, ratio], "scaled" if corner else "")
+        if corner:
+            node.emit("Add", [moved, *corner])
         return
-    moved = node.emit("Sub", [boxes, corner], "moved")
-    scaled_back = node.emit("Mul", [moved, node.emit("Div", [old, new], "ratio")], "scaled_back")
-    inside = node.emit("Max", [scaled_back, node.scalar("nought", 0.0)], "inside")
-    node.emit("Min", [inside, old])
+    ratio = numbers.at(numbers.of("Div", old, new), *corners)
+    moved = node.emit("Sub", [boxes, *corner], "moved") if corner else boxes
+    inside = node.emit("Max", [node.emit("Mul", [moved, ratio], "scaled"), node.scalar("nothing", 0.0)], "inside")
+    node.emit("Min", [inside, numbers.at(old, *corners)])
 
 
 @lowers(BoxesOfImage)
@@ -287,11 +279,9 @@ class MaskOfImageLowering(Lowering):
     @staticmethod
     def onnx(op: MaskOfImage, node: Emitter) -> None:
         numbers = _Numbers(node)
-        value, pixels = node.inputs
-        size = numbers.size(pixels, 1), numbers.size(pixels, 2)
-        scaled = _scaled(op, numbers, *size)
-        for axis, (old, new, first) in enumerate(zip(size, scaled, _offset(op, numbers, *scaled), strict=True), 1):
-            odd = numbers.of("Add", numbers.of("Mul", numbers.range(old), 2), 1)
-            place = numbers.of("Div", numbers.of("Mul", odd, new), numbers.of("Mul", old, 2))
-            moved = numbers.of("Add", place, first)
-            value = node.emit("Gather", [value, moved], "rows" if axis == 1 else "", axis=axis)
+        value, size = node.inputs[0], node.size(1, 1, 3)
+        scaled = _scaled(op, numbers, size)
+        offset = _offset(op, numbers, scaled)
+        for axis, place in enumerate(_nearest(numbers, scaled, size)):
+            moved = numbers.of("Add", place, numbers.single(offset, axis)) if offset else place
+            value = node.emit("Gather", [value, moved], "" if axis else "rows", axis=axis + 1)

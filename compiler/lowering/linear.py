@@ -21,12 +21,11 @@ class LinearLowering(Lowering):
 
     @staticmethod
     def onnx(op: Linear, node: Emitter) -> None:
-        weight, bias = node.weight("weight"), [node.weight("bias")] if op.bias else []
+        bias = [node.weight("bias")] if op.bias else []
         if node.types[0].rank == 2:
-            node.emit("Gemm", [node.inputs[0], weight, *bias], transB=1)
+            node.emit("Gemm", [node.inputs[0], node.weight("weight"), *bias], transB=1)
             return
-        turned = node.emit("Transpose", [weight], part="turned", perm=[1, 0])
-        product = node.emit("MatMul", [node.inputs[0], turned], part="product" if bias else "")
+        product = node.emit("MatMul", [node.inputs[0], node.turned("weight")], part="product" if bias else "")
         if bias:
             node.emit("Add", [product, *bias])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
+import numpy as np
 import torch
 from onnx import TensorProto
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from compiler.lowering.adaptive import greatest_of_parts
 from compiler.lowering.base import Emitter, Lowering, lowers
+from compiler.lowering.boxes import box_sides
 from netspec.ops.regions import FoldBatch, RegionPooling, RoiAlign, RoiPool, SpatialPyramidPool, UnfoldBatch
 from netspec.tensor import TensorType
 
@@ -91,20 +93,20 @@ class RoiAlignLowering(Lowering):
 
     @staticmethod
     def onnx(op: RoiAlign, node: Emitter) -> None:
-        *maps, boxes = node.inputs
-        rows, image = _rows(node, boxes)
+        maps, rows = node.inputs[:-1], _rows(node)
         if len(maps) == 1:
-            _by_image(node, _aligned(op, node, 0, rows, image), op)
+            _by_image(node, _aligned(op, node, 0, rows, _images(node, rows)), op)
             return
         order, counts = _by_area(op, node, rows)
-        parts = {}
-        for name, value in (("rows", rows), ("image", image)):
-            ordered = node.emit("Gather", [value, order], f"{name}_by_area")
-            parts[name] = node.emit_several("Split", [ordered, counts], [f"{name}{i}" for i in range(len(maps))])
-        pooled = [_aligned(op, node, i, *of) for i, of in enumerate(zip(parts["rows"], parts["image"], strict=True))]
-        count = node.emit("Shape", [rows], "rows_count", start=0, end=1)
-        _, back = node.emit_several("TopK", [order, count], ["sorted_order", "back"], largest=0)
+        ordered = node.emit("Gather", [rows, order], "rows_by_area"), _image_of(node, order)
+        levels = range(len(maps))
+        parts = [
+            node.emit_several("Split", [of, counts], [f"{name}{i}" for i in levels])
+            for name, of in zip(("boxes", "image"), ordered, strict=True)
+        ]
+        pooled = [_aligned(op, node, i, *of) for i, of in enumerate(zip(*parts, strict=True))]
         joined = node.emit("Concat", pooled, "joined", axis=0)
+        back = _rising(node, order, rows, ["sorted_order", "back"])
         _by_image(node, node.emit("Gather", [joined, back], "in_order"), op)
 
 
@@ -120,37 +122,55 @@ def _aligned(op: RoiAlign, node: Emitter, level: int, rows: str, image: str) -> 
 
 def _by_area(op: RoiAlign, node: Emitter, rows: str) -> tuple[str, str]:
     """The order of the boxes by area, and so by level, and how many each level has."""
-    left, top, right, bottom = node.emit_several(
-        "Split", [rows], ["left", "top", "right", "bottom"], axis=1, num_outputs=4
-    )
-    sides = [node.emit("Sub", [right, left], "width"), node.emit("Sub", [bottom, top], "height")]
-    areas = node.emit("Mul", sides, "areas")
-    above = node.emit("GreaterOrEqual", [areas, node.constant("thresholds", op.thresholds())], "above")
-    ones = node.emit("Cast", [above], "ones", to=TensorProto.INT64)
-    from_level = node.emit("ReduceSum", [ones, node.constant("boxes", [0])], "from_level", keepdims=0)
-    count = node.emit("Shape", [rows], "count", start=0, end=1)
-    all_from = node.emit("Concat", [count, from_level], "all_from", axis=0)
-    above_level = node.emit("Concat", [from_level, node.constant("none", [0])], "above_level", axis=0)
-    flat = node.emit("Reshape", [areas, node.constant("flat", [-1])], "flat_areas")
-    _, order = node.emit_several("TopK", [flat, count], ["sorted_areas", "order"], largest=0)
-    return order, node.emit("Sub", [all_from, above_level], "counts")
+    areas = node.emit("ReduceProd", [box_sides(node, rows), node.constant("side_axis", [1])], "areas", keepdims=0)
+    thresholds = node.array("thresholds", np.array(op.thresholds(), np.float32)[:, None])
+    above = node.emit("Cast", [node.emit("GreaterOrEqual", [areas, thresholds], "above")], "ones", to=TensorProto.INT64)
+    from_level = node.emit("ReduceSum", [above, node.constant("boxes_axis", [1])], "from_level", keepdims=0)
+    all_from = node.emit("Concat", [_count(node, rows), from_level], "all_from", axis=0)
+    less_above = np.eye(len(op.strides), dtype=np.int64) - np.eye(len(op.strides), k=-1, dtype=np.int64)
+    counts = node.emit("MatMul", [all_from, node.array("less_those_above", less_above)], "counts")
+    return _rising(node, areas, rows, ["sorted_areas", "order"]), counts
 
 
-def _rows(node: Emitter, boxes: str) -> tuple[str, str]:
-    """The boxes of all images below one another, R × 4, and the number of the image that each belongs to."""
-    rows = node.emit("Reshape", [boxes, node.constant("row", [-1, 4])], "rows")
-    each = node.emit("Shape", [boxes], "each", start=1, end=2)
-    count = node.emit("Squeeze", [node.emit("Shape", [rows], "rows_shape", start=0, end=1)], "rows_number")
-    numbers = node.emit("Range", [node.whole("first", 0), count, node.whole("step", 1)], "numbers")
-    divisor = node.emit("Max", [each, node.constant("one", [1])], "each_or_one")  # where there are no boxes
-    return rows, node.emit("Div", [numbers, divisor], "image")
+def _rising(node: Emitter, values: str, rows: str, names: list[str]) -> str:
+    """The places of as many values as there are rows, from the least on; of equal ones the first comes first."""
+    return node.emit_several("TopK", [values, _count(node, rows)], names, largest=0)[1]
+
+
+def _count(node: Emitter, rows: str) -> str:
+    """How many boxes all images have, a vector of one."""
+    return node.emit("Shape", [rows], "count", start=0, end=1)
+
+
+def _rows(node: Emitter) -> str:
+    """The boxes of all images below one another, R × 4."""
+    return node.emit("Reshape", [node.inputs[-1], node.constant("row", [-1, 4])], "rows")
+
+
+def _image_of(node: Emitter, rows: str) -> str:
+    """The number of the image that each of some rows is of."""
+    each = node.types[-1].shape[1]
+    if isinstance(each, int):
+        return node.emit("Div", [rows, node.constant("each", [each])], "image")
+    there = node.size(len(node.inputs) - 1, 1, 2, "each")
+    return node.emit("Div", [rows, node.emit("Max", [there, node.constant("one", [1])], "each_or_one")], "image")
+
+
+def _images(node: Emitter, rows: str) -> str:
+    """The number of the image that every row is of."""
+    count = node.emit("Squeeze", [_count(node, rows)], "number")
+    return _image_of(node, node.emit("Range", [node.whole("first", 0), count, node.whole("step", 1)], "numbers"))
 
 
 def _by_image(node: Emitter, pooled: str, op: RegionPooling) -> None:
     """The layer's result of R × C × height × width: each image's boxes together."""
     channels = node.types[0].shape[1]
+    each = node.types[-1].shape[1]
+    if isinstance(channels, int) and isinstance(each, int):
+        node.emit("Reshape", [pooled, node.constant("shape", [-1, each, channels, *op.cells()])])
+        return
     inner = node.constant("inner", [channels if isinstance(channels, int) else -1, *op.cells()])
-    boxes = node.emit("Shape", [node.inputs[-1]], "boxes_shape", start=0, end=2)
+    boxes = node.size(len(node.inputs) - 1, 0, 2, "boxes_shape")
     node.emit("Reshape", [pooled, node.emit("Concat", [boxes, inner], "shape", axis=0)], allowzero=1)
 
 
@@ -220,9 +240,8 @@ class RoiPoolLowering(Lowering):
 
     @staticmethod
     def onnx(op: RoiPool, node: Emitter) -> None:
-        x, boxes = node.inputs
-        rows, image = _rows(node, boxes)
-        number = node.emit("Cast", [image], "image_number", to=TensorProto.FLOAT)
+        x, rows = node.inputs[0], _rows(node)
+        number = node.emit("Cast", [_images(node, rows)], "image_number", to=TensorProto.FLOAT)
         column = node.emit("Unsqueeze", [number, node.constant("second", [1])], "image_column")
         numbered = node.emit("Concat", [column, rows], "numbered", axis=1)
         pooled = node.emit("MaxRoiPool", [x, numbered], "pooled", pooled_shape=op.cells(), spatial_scale=1 / op.stride)
@@ -272,7 +291,7 @@ class FoldBatchLowering(Lowering):
     @staticmethod
     def onnx(op: FoldBatch, node: Emitter) -> None:
         (x,) = node.inputs
-        inner = node.emit("Shape", [x], "inner", start=2)
+        inner = node.size(0, 2, name="inner")
         node.emit("Reshape", [x, node.emit("Concat", [node.constant("rows", [-1]), inner], "shape", axis=0)])
 
 
@@ -291,7 +310,6 @@ class UnfoldBatchLowering(Lowering):
 
     @staticmethod
     def onnx(op: UnfoldBatch, node: Emitter) -> None:
-        x, like = node.inputs
-        outer = node.emit("Shape", [like], "outer", start=0, end=2)
-        inner = node.emit("Shape", [x], "inner", start=1)
+        x = node.inputs[0]
+        outer, inner = node.size(1, 0, 2, "outer"), node.size(0, 1, name="inner")
         node.emit("Reshape", [x, node.emit("Concat", [outer, inner], "shape", axis=0)], allowzero=1)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from compiler.detection.boxes import iou, pairwise
 from compiler.lowering.base import Emitter, Lowering, lowers
+from compiler.lowering.boxes import box_sides
 from netspec.dims import Dim
-from netspec.ops.suppression import Nms, Proposals, add_up
+from netspec.ops.suppression import Nms, Proposals
 from netspec.tensor import TensorType
 
 LEAST = float(np.finfo(np.float32).min)
@@ -177,18 +178,17 @@ class NmsLowering(Lowering):
             own = node.emit("Flatten", [node.emit("GatherND", [own, at], "owns", batch_dims=1)], "own") if own else ""
             alone = True
         if alone:
-            rows = node.emit("Flatten", [scores], "rows", axis=2)
-            rows = node.emit("Unsqueeze", [rows, node.constant("one_class", [1])], "rows_of_one")
-            flat = node.emit("Flatten", [boxes], "box_numbers", axis=2)
-            each = node.emit("Reshape", [flat, node.constant("each", [0, -1, 4])], "box_rows")
-            kept = _kept(node, each, rows, op.iou, op.score, op.detections)
-            kept = node.emit("Reshape", [kept, node.emit("Shape", [scores], "shape")], "kept_by_class")
+            rows = node.emit("Reshape", [scores, node.constant("row", [-1, 1, 0])], "rows")
+            kept = _kept(node, _by_class(node, boxes, size), rows, op.iou, op.score, op.detections)
             boxes = node.emit("Reshape", [boxes, node.constant("all", [0, -1, 4])], "all_boxes")
         else:
             kept = _kept(node, boxes, scores, op.iou, op.score, op.detections)
-        in_a_row = node.emit("Flatten", [kept], "in_a_row", axis=1)
+        in_a_row = _in_a_row(node, kept, size, classes if alone else 0)
         values, ranks, found = _best_of(node, in_a_row, size * classes, op.detections, op.score)
-        of_class = node.emit("Shape", [kept], "of_class", start=2)
+        if isinstance(size, int):
+            of_class = node.constant("of_class", [size])
+        else:
+            of_class = node.emit("Shape", [kept], "of_class", start=2)
         last, nothing = node.constant("last_axis", [-1]), node.scalar("nothing", 0.0)
         places = ranks if alone else node.emit("Mod", [ranks, of_class], "place")
         at = node.emit("Unsqueeze", [places, last], "at")
@@ -202,6 +202,23 @@ class NmsLowering(Lowering):
         node.emit_part("Where", [found, labels, node.whole("no_class", -1)], "labels")
         ones = node.emit("Cast", [found], "ones", to=TensorProto.INT64)
         node.emit_part("ReduceSum", [ones, node.constant("boxes_axis", [1])], "counts", keepdims=0)
+
+
+def _by_class(node: Emitter, boxes: str, size: Dim) -> str:
+    """Boxes N × C × B × 4 as (N·C) × B × 4."""
+    if isinstance(size, int):
+        return node.emit("Reshape", [boxes, node.constant("each", [-1, size, 4])], "box_rows")
+    flat = node.emit("Flatten", [boxes], "box_numbers", axis=2)
+    return node.emit("Reshape", [flat, node.constant("each", [0, -1, 4])], "box_rows")
+
+
+def _in_a_row(node: Emitter, kept: str, size: Dim, classes: int) -> str:
+    """Scores N × C × B, or (N·C) × 1 × B of so many `classes`, as N × (C·B)."""
+    if classes and isinstance(size, int):
+        return node.emit("Reshape", [kept, node.constant("whole_row", [-1, classes * size])], "in_a_row")
+    if classes:
+        kept = node.emit("Reshape", [kept, node.constant("classes", [-1, classes, 0])], "kept_by_class")
+    return node.emit("Flatten", [kept], "in_a_row", axis=1)
 
 
 def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
@@ -244,19 +261,17 @@ def _one_at_least(node: Emitter) -> tuple[str, str]:
 
 def _large(node: Emitter, boxes: str, least: float, keep: bool = True) -> str:
     """Which boxes N × … × 4 have no side below `least`, N × … × 1, or without `keep` N × …."""
-    pairs = node.constant("pairs", [2, 2])
-    near, far = node.emit_several("Split", [boxes, pairs], ["near", "far"], axis=-1)
-    sides = node.emit("Sub", [far, near], "sides")
-    side = node.emit("ReduceMin", [sides, node.constant("side_axis", [-1])], "shorter_side", keepdims=int(keep))
+    axis = node.constant("side_axis", [-1])
+    side = node.emit("ReduceMin", [box_sides(node, boxes), axis], "shorter_side", keepdims=int(keep))
     return node.emit("GreaterOrEqual", [side, node.scalar("least_side", least)], "large")
 
 
-def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int, name: str = "count") -> tuple[str, Dim]:
+def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int) -> tuple[str, Dim]:
     """The number of entries that are taken along an axis, as a vector of one: `most`, or all that there are."""
     if isinstance(size, int):
-        return node.constant(name, [min(size, most)]), min(size, most)
-    there = node.emit("Shape", [x], f"{name}_there", start=axis, end=axis + 1)
-    return node.emit("Min", [there, node.constant(f"{name}_most", [most])], name), size
+        return node.constant("count", [min(size, most)]), min(size, most)
+    there = node.emit("Shape", [x], "count_there", start=axis, end=axis + 1)
+    return node.emit("Min", [there, node.constant("count_most", [most])], "count"), size
 
 
 def _kept(node: Emitter, boxes: str, scores: str, overlap: float, least: float, most: int) -> str:
@@ -269,13 +284,14 @@ def _kept(node: Emitter, boxes: str, scores: str, overlap: float, least: float, 
 
 
 def _best_of(node: Emitter, kept: str, size: Dim, count: int, least: float) -> tuple[str, str, str]:
-    """The best of each image of N × B scores: these, their ranks, and which there are, N × count."""
-    if not (isinstance(size, int) and size >= count):
+    """The best of each image of N × B (× 1) scores: these, their ranks, and which there are, N × count (× 1)."""
+    enough = isinstance(size, int) and size >= count
+    if not enough:
         pads = [node.constant("behind", [0, count]), node.scalar("none", -inf), node.constant("row_axis", [1])]
         kept = node.emit("Pad", [kept, *pads], "and_behind")
     values, ranks = node.emit_several("TopK", [kept, node.constant("detections", [count])], ["values", "ranks"], axis=1)
     found = node.emit("Greater", [values, node.scalar("worst", least)], "found")
-    return values, node.emit("Where", [found, ranks, node.whole("first", 0)], "found_ranks"), found
+    return values, ranks if enough else node.emit("Where", [found, ranks, node.whole("first", 0)], "found_ranks"), found
 
 
 class BestOfLevels(nn.Module):
@@ -328,54 +344,62 @@ class ProposalsLowering(Lowering):
 
     @staticmethod
     def onnx(op: Proposals, node: Emitter) -> None:
-        """The candidates of all levels side by side; to NonMaxSuppression a level is a class with scores of its own."""
+        """As many candidates of each level, of which those behind the last one don't count.
+
+        To NonMaxSuppression, N × L images of one class.
+        """
         levels = op.levels(*node.types)
-        ends, starts = _borders(node, levels)
-        found = [_candidates(node, op, index, starts) for index in range(levels)]
-        places = _joined(node, [places for _, places, _ in found], "places")
+        sizes = [x.shape[1] for x in node.types[:levels]]
+        most = min(op.candidates, max(size if isinstance(size, int) else op.candidates for size in sizes))
+        found = [_candidates(node, index, most) for index in range(levels)]
+        places = _in_all(node, _joined(node, [places for _, places in found], "places"), sizes, most)
         boxes = _joined(node, node.inputs[levels:], "boxes")
+        if not all(isinstance(size, int) and size >= most for size in sizes):
+            there = node.emit("Shape", [boxes], "boxes_there", start=1, end=2)
+            places = node.emit("Mod", [places, there], "any_place")  # for those that don't count, which have none
         boxes = node.emit("GatherND", [boxes, places], "candidates", batch_dims=1)
-        scores = _joined(node, [scores for scores, _, _ in found], "scores")
-        counts = _large(node, boxes, op.min_size)
-        if levels > 1:
-            first, behind = (_joined(node, borders, name, 0) for name, borders in (("starts", starts), ("ends", ends)))
-            own = [node.emit("GreaterOrEqual", [places, first], "from"), node.emit("Less", [places, behind], "before")]
-            counts = node.emit("And", [counts, node.emit("And", own, "own")], "counts")
-        scores = node.emit("Where", [counts, scores, node.scalar("none", -inf)], "by_level")
-        kept = _kept(node, boxes, node.emit("Transpose", [scores], "levels", perm=[0, 2, 1]), op.iou, LEAST, op.count)
-        kept = node.emit("ReduceMax", [kept, node.constant("level_axis", [1])], "of_all_levels", keepdims=0)
-        _, ranks, there = _best_of(node, kept, add_up(count for _, _, count in found), op.count, LEAST)
-        last = node.constant("last_axis", [-1])
-        chosen = node.emit("GatherND", [boxes, node.emit("Unsqueeze", [ranks, last], "at")], "best_boxes", batch_dims=1)
-        node.emit("Where", [node.emit("Unsqueeze", [there, last], "there"), chosen, node.scalar("nothing", 0.0)])
+        scores = _joined(node, [scores for scores, _ in found], "scores")
+        counting = [_large(node, boxes, op.min_size), scores, node.scalar("none", -inf)]
+        each = node.emit("Reshape", [boxes, node.constant("each", [-1, most, 4])], "box_rows")
+        row = node.constant("row", [-1, 1, most])
+        rows = node.emit("Reshape", [node.emit("Where", counting, "of_large"), row], "rows")
+        kept = _kept(node, each, rows, op.iou, LEAST, op.count)
+        column = node.emit("Reshape", [kept, node.constant("column", [-1, levels * most, 1])], "of_all_levels")
+        _, ranks, there = _best_of(node, column, levels * most, op.count, LEAST)
+        chosen = node.emit("GatherND", [boxes, ranks], "best_boxes", batch_dims=1)
+        node.emit("Where", [there, chosen, node.scalar("nothing", 0.0)])
 
 
-def _borders(node: Emitter, levels: int) -> tuple[list[str], list[str]]:
-    """Behind which box each level ends, and with which it begins, vectors of one number."""
-    ends: list[str] = []
-    known: int | None = 0
-    for index, x in enumerate(node.types[:levels]):
-        size = x.shape[1]
-        known = known + size if known is not None and isinstance(size, int) else None
-        if known is not None:
-            ends.append(node.constant(f"end{index}", [known]))
-            continue
-        length = node.emit("Shape", [node.inputs[index]], f"length{index}", start=1, end=2)
-        ends.append(node.emit("Add", [ends[-1], length], f"end{index}") if ends else length)
-    return ends, [node.constant("begin", [0]), *ends[:-1]]
-
-
-def _candidates(node: Emitter, op: Proposals, index: int, starts: list[str]) -> tuple[str, str, Dim]:
-    """The best of a level: scores N × K × 1, places among the boxes of all levels likewise, and how many they are."""
+def _candidates(node: Emitter, index: int, most: int) -> tuple[str, str]:
+    """The scores of the best of a level, N × K × 1, and their places on it; where there are fewer, −∞ behind them."""
     (_, size, numbers), objectness = node.types[index].shape, node.inputs[index]
     if numbers == 2:
         columns = [f"background{index}", f"object{index}"]
         parts = node.emit_several("Split", [objectness, node.constant("one_each", [1, 1])], columns, axis=2)
         objectness = node.emit("Sub", parts[::-1], f"objectness{index}")
-    count, kept = _at_most(node, objectness, 1, size, op.candidates, f"count{index}")
+    if not (isinstance(size, int) and size >= most):
+        pads = node.constant("behind_last", [0, 0, 0, 0, most, 0])
+        objectness = node.emit("Pad", [objectness, pads, node.scalar("none", -inf)], f"and_behind{index}")
+    count = node.constant("most_of_level", [most])
     scores, places = node.emit_several("TopK", [objectness, count], [f"best{index}", f"places{index}"], axis=1)
-    return scores, node.emit("Add", [places, starts[index]], f"place{index}") if index else places, kept
+    return scores, places
 
 
-def _joined(node: Emitter, parts: Sequence[str], name: str, axis: int = 1) -> str:
-    return parts[0] if len(parts) == 1 else node.emit("Concat", parts, name, axis=axis)
+def _in_all(node: Emitter, places: str, sizes: list[Dim], most: int) -> str:
+    """The places on levels of these sizes, of each so many, as places among the boxes of all levels."""
+    if len(sizes) == 1:
+        return places
+    level = np.arange(len(sizes)).repeat(most)[:, None]
+    known = [size for size in sizes[:-1] if isinstance(size, int)]
+    if len(known) == len(sizes) - 1:
+        start = node.array("start", np.cumsum([0, *known])[level])
+    else:
+        lengths = [node.size(index, 1, 2, f"length{index}") for index in range(len(sizes) - 1)]
+        before = node.emit("Concat", [node.constant("begin", [0]), *lengths], "before", axis=0)
+        starts = node.emit("CumSum", [before, node.whole("axis", 0)], "starts")
+        start = node.emit("Gather", [starts, node.array("level", level)], "start")
+    return node.emit("Add", [places, start], "place")
+
+
+def _joined(node: Emitter, parts: Sequence[str], name: str) -> str:
+    return parts[0] if len(parts) == 1 else node.emit("Concat", parts, name, axis=1)

@@ -17,7 +17,7 @@ from netspec import __version__
 from netspec.deployed import is_pixels, served_task
 from netspec.network import Network, key_of
 from netspec.ops.base import Part
-from netspec.recipe_checks import is_image
+from netspec.outputs import is_image
 from netspec.tensor import Shape, TensorType
 
 # What ONNX Runtime 1.18 and everything since accepts; the onnx package's own newer defaults are refused by runtimes.

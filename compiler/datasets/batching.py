@@ -25,8 +25,7 @@ from netspec.detection_checks import classes_of
 from netspec.detection_choices import DetectionLoss
 from netspec.network import Network
 from netspec.ops.imaging import Fitting
-from netspec.outputs import shape_of
-from netspec.recipe_checks import is_image
+from netspec.outputs import is_image, shape_of
 
 WORKERS = 4  # threads that decode images and vary them; both work outside the interpreter most of the time
 MAX_LISTED = 5

@@ -44,6 +44,35 @@ def check_labels(network: Network, labels: Sequence[str]) -> None:
             f"the data has {len(labels)} classes ({shown}), the network gives {_shown(_output(network))}",
             _give(network, len(labels)),
         )
+    check_names(network, labels)
+
+
+def check_names(network: Network, labels: Sequence[str]) -> None:
+    """Holds the names of the data's classes against `deploy.labels`, which may be others: in another language, say.
+
+    Raises:
+        CompilerError: a name stands in both for another class.
+    """
+    deploy = network.sections.get("deploy")
+    check_same_classes("`deploy.labels`", deploy.labels or () if deploy else (), labels)
+
+
+def check_same_classes(whose: str, known: Sequence[str], labels: Sequence[str]) -> None:
+    """Holds the names of the data's classes against those of the network's.
+
+    Args:
+        whose: where the network's are from.
+
+    Raises:
+        CompilerError: a name stands in both for another class.
+    """
+    for number, label in enumerate(labels):
+        if label in known and known.index(label) != number:
+            raise CompilerError(
+                f"class {number} of the data is `{label}`, which is class {known.index(label)} of {whose}",
+                f"both need one order; the data's is {', '.join(labels[:MAX_LISTED])}"
+                + (", …" if len(labels) > MAX_LISTED else ""),
+            )
 
 
 def fit(network: Network, targets: Mapping[str, Array]) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from netspec.heads import heads
 from netspec.network import SERVED, Layer, Network, is_under
 from netspec.outputs import giver, shape_of
 from netspec.source import Span
-from netspec.tensor import write_shape
+from netspec.tensor import Shape, write_shape
 from netspec.yaml_reader import Entry, Mapping
 
 # What mends a size that is not as it should be.
@@ -43,6 +43,7 @@ def check_detector(network: Network, loss: DetectionLoss, entry: Entry) -> Itera
     yield from missing
     if not missing:
         yield from _sizes(network, loss, span)
+        yield from _levels(network, loss, span)
         yield from _offset_weights(network, loss, span)
     if isinstance(loss, GridLoss):
         yield from check_grids(network, loss, span)
@@ -128,6 +129,33 @@ def _range(network: Network, loss: DetectionLoss, name: str, size: int, role: st
             f"`{role}` has {size} columns; a box has one, how much it looks like an object, or two, for no and yes"
         )
         yield Diagnostic("recipe-mismatch", message, span, labels=labels, help="write `per_box: 1`")
+
+
+def _levels(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagnostic]:
+    """What is told of the boxes is of the same levels as the anchors, in the same order."""
+    if "anchors" not in loss.roles:
+        return
+    anchors = _maps(network, "anchors", "anchors", "default_boxes")
+    for role, sizes in loss.roles.items():
+        maps = _maps(network, role, "per_box") if sizes[0] == "boxes" and role != "anchors" else []
+        if len(maps) == len(anchors) and maps != anchors:
+            shown = [", ".join(write_shape(size, network.sizes) for size in group) for group in (maps, anchors)]
+            yield Diagnostic(
+                "recipe-mismatch",
+                f"`{role}` is of maps of {shown[0]}, in this order, and `anchors` of {shown[1]}",
+                span,
+                labels=(giver(network, role), giver(network, "anchors")),
+                help="name the levels in the same order in both",
+            )
+
+
+def _maps(network: Network, role: str, *kinds: str) -> list[Shape]:
+    """The height and width of each map that an output's rows come from; none where another kind of layer gives it."""
+    layer = network.layer(network.outputs[role])
+    if layer["op"] is None or layer["op"].kind not in kinds:
+        return []
+    read = layer["inputs"][: len(layer["arguments"].get("strides", layer["inputs"]))]  # without the image
+    return [network.layer(node)["output"].spatial for node in read]
 
 
 def _offset_weights(network: Network, loss: DetectionLoss, span: Span) -> Iterator[Diagnostic]:

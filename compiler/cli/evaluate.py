@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import torch
@@ -20,12 +21,14 @@ from compiler.evaluation.detection import coco_results, coco_truth
 from compiler.evaluation.exported import served_outputs
 from compiler.files import whole_file, write_text
 from compiler.module import build
+from compiler.targets import check_same_classes
 from compiler.tasks.base import Evaluation, Task
 from compiler.tasks.choosing import task_of
 from compiler.tasks.detection import Detected, Detection
 from compiler.weights import fitting_weights
 from netspec.cli.common import set_option
 from netspec.cli.tables import show_table
+from netspec.data_choices import OnError
 from netspec.deployed import takes_pixels
 
 
@@ -52,6 +55,11 @@ from netspec.deployed import takes_pixels
     type=click.Path(path_type=Path),
     help="Write a few images as PNG, with what was found beside the truth.",
 )
+@click.option(
+    "--on-error",
+    type=click.Choice(get_args(OnError)),
+    help="What to do with images that can't be used; the same as --set train.data.on_error=….",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: auto.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @told
@@ -63,6 +71,7 @@ def command(
     coco: Path | None,
     truth: Path | None,
     picture: Path | None,
+    on_error: OnError | None,
     device: str,
     form: str,
 ) -> None:
@@ -70,6 +79,8 @@ def command(
 
     Other data are named by --set train.data=….
     """
+    if on_error is not None:
+        settings = (*settings, f"train.data.on_error={on_error}")
     found = find_source(source, settings, weights, changes=True)
     recipe = found.network.sections.get("train")
     if recipe is None:
@@ -77,6 +88,7 @@ def command(
     if found.weights is None and model is None:
         raise CompilerError("a spec has no weights of its own", "name a run, or give --weights or --model")
     data = load_data(found.network, recipe.data, found.home)
+    check_same_classes("the run", found.labels, data.labels)
     task = task_of(found.network, data.labels)
     if not isinstance(task, Detection) and (coco or truth or model):
         raise CompilerError("--coco, --coco-truth and --model are for detectors", "leave them out")

@@ -19,7 +19,7 @@ from netspec.data_choices import OnError
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("proposals.npz"), show_default=True,
               help="The file that is written.")  # fmt: skip
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="fast", show_default=True,
-              help="How many ways of grouping are tried: 1, 8 or 80.")  # fmt: skip
+              help="How many ways of grouping are tried: fast 8, quality 80, single 1.")  # fmt: skip
 @click.option("--count", type=click.IntRange(1), default=2000, show_default=True, help="Regions an image, at most.")
 @click.option("--min-size", type=click.FloatRange(0), default=8.0, show_default=True,
               help="The least width and height of a region, in pixels.")  # fmt: skip

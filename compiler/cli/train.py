@@ -186,7 +186,11 @@ def _announce(console: Console, network: Network, run: Run, out: Path, resumed: 
     if run.state.epoch == epochs:
         console.print(f"the run in {out} is finished: epoch {epochs} of {epochs}")
         return
-    where = f"from epoch {run.state.epoch + 1}, step {run.state.step + 1}" if resumed else f"for {epochs} epochs"
+    where = (
+        f"from epoch {run.state.epoch + 1}, step {run.state.step + 1}"
+        if resumed
+        else f"for {epochs} epoch{'s' if epochs > 1 else ''}"
+    )
     console.print(
         f"training {network.name} {where}: {network.parameters():,} parameters, {len(run.data.train):,} samples, "
         f"{len(run.data.test):,} held out, {run.device.type} → {out}"

@@ -19,6 +19,7 @@ from compiler.datasets.sample import IGNORED, Array, Dataset, Faults, Sample, Sa
 from compiler.detection.criterion import Target
 from compiler.errors import CompilerError
 from compiler.lowering.imaging import PrepareImages
+from compiler.targets import check_names
 from netspec.data_choices import Augment, Pictures
 from netspec.deployed import preparation
 from netspec.detection_checks import classes_of
@@ -66,7 +67,7 @@ def check_classes(network: Network, labels: Sequence[str]) -> None:
     """Holds the classes of the data against those of the network.
 
     Raises:
-        CompilerError: the network has more or fewer.
+        CompilerError: the network has more or fewer, or its labels are in another order.
     """
     loss = network.sections["train"].loss
     if isinstance(loss, DetectionLoss):
@@ -81,6 +82,7 @@ def check_classes(network: Network, labels: Sequence[str]) -> None:
                 f"{what}, the network's output `{output}` is for {count}",
                 f"{_more_classes(network, len(labels), count)}, or the data a list of {count}",
             )
+    check_names(network, labels)
 
 
 def _more_classes(network: Network, wanted: int, count: int) -> str:

@@ -141,7 +141,9 @@ def _read(path: Path, faults: Faults, outlines: bool) -> tuple[dict[int, str], l
         seen.add(name)
         image = images.get(annotation.get("image_id")) if isinstance(annotation.get("image_id"), int | str) else None
         if image is None:
-            message = f"`{path}`, annotation {name}: there is no image with the id {annotation.get('image_id')}"
+            message = (
+                f"`{path}`, annotation {name}: there is no image with the id {_written(annotation.get('image_id'))}"
+            )
             faults.met(SampleError(f"{path}, annotation {name}", message))
             continue
         fault = _add(image, annotation, numbers)
@@ -156,12 +158,12 @@ def _add(image: _Image, annotation: dict[str, Any], numbers: Mapping[Any, int]) 
     """Adds an annotation to its image; returns what is wrong with it."""
     category = annotation.get("category_id")
     if not isinstance(category, int | str) or category not in numbers:
-        return f"there is no category with the id {category}"
+        return f"there is no category with the id {_written(category)}"
     written = annotation.get("bbox")
     if not isinstance(written, list) or len(written) != 4:
         return "`bbox` is no list of x, y, width and height"
     if not all(isinstance(value, int | float) for value in written):
-        return f"`bbox` is {json.dumps(written)[:60]}, which are no four numbers"
+        return f"`bbox` is {_written(written)}, which are no four numbers"
     try:
         x, y, width, height = (float(value) for value in written)
     except OverflowError:
@@ -173,6 +175,11 @@ def _add(image: _Image, annotation: dict[str, Any], numbers: Mapping[Any, int]) 
     image.labels.append(numbers[category])
     image.crowd.append(bool(annotation.get("iscrowd", 0)))
     return ""
+
+
+def _written(value: Any) -> str:
+    """A value as the file has it, so that 1 and "1" are told apart."""
+    return json.dumps(value, ensure_ascii=False)[:60]
 
 
 def _json(path: Path) -> dict[str, list[Any]]:
@@ -224,7 +231,9 @@ def _images(content: dict[str, list[Any]], path: Path) -> dict[Any, _Image]:
         if not isinstance(id, int | str) or not isinstance(file, str) or not file:
             raise CompilerError(f"`{path}`: entry {place} of `images` has no `id` and `file_name`")
         if not isinstance(width, int) or not isinstance(height, int) or width < 1 or height < 1:
-            raise CompilerError(f"`{path}`, image {id}: `width` and `height` are {width} and {height}")
+            raise CompilerError(
+                f"`{path}`, image {id}: `width` and `height` are {_written(width)} and {_written(height)}"
+            )
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             raise CompilerError(f"`{path}`, image {id}: `{file}` leads out of the folder of images")
         if id in found or file in files:

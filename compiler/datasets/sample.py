@@ -96,6 +96,7 @@ class Faults:
             SampleError: that very one, where none are left out.
         """
         if self.on_error == "refuse":
+            error.help = error.help or "mend it, or leave out what can't be used: `--on-error skip`"
             raise error
         with self._lock:
             self.skipped.setdefault(error.name, error.message)

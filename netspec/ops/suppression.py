@@ -155,7 +155,8 @@ class Proposals(Op):
     def explain(self, inputs: tuple[TensorType, ...], output: TensorType) -> Iterator[Line]:
         boxes = [x.shape[1] for x in inputs[: self.levels(*inputs)]]
         kept = [min(size, self.candidates) if isinstance(size, int) else self.candidates for size in boxes]
-        yield Line("candidates", " + ".join(_count(size) for size in kept), _count(sum(kept)))
+        worked = " + ".join(_count(size) for size in kept) if len(kept) > 1 else ""
+        yield Line("candidates", worked, _count(sum(kept)))
         yield Line("proposals", "", f"{self.count:,} at most, {self.training:,} in training")
 
 

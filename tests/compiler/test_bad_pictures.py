@@ -115,7 +115,8 @@ COCO_BOXES = [
     ({"bbox": [1, 5, 10]}, "`bbox` is no list of x, y, width and height"),
     ({"bbox": [1, 5, "10", 4]}, '`bbox` is [1, 5, "10", 4], which are no four numbers'),
     ({"category_id": 7}, "there is no category with the id 7"),
-    ({"category_id": None}, "there is no category with the id None"),
+    ({"category_id": None}, "there is no category with the id null"),
+    ({"category_id": "3"}, 'there is no category with the id "3"'),
 ]
 
 
@@ -125,6 +126,12 @@ def test_boxes_of_coco_that_are_none(change: dict[str, Any], reason: str, tmp_pa
     message = f"`boxes.json`, annotation 11 of `b.png`: {reason}"
     assert refused(choice, tmp_path) == message
     assert left_out(choice, tmp_path) == [message]
+
+
+def test_what_is_refused_is_told_with_a_way_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(CompilerError) as caught:
+        all_read(coco_file(tmp_path, annotations_1={"bbox": [5, 5, 0, 4]}), tmp_path)
+    assert caught.value.help == "mend it, or leave out what can't be used: `--on-error skip`"
 
 
 @pytest.mark.parametrize(

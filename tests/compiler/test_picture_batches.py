@@ -161,6 +161,16 @@ def test_classes_that_do_not_fit_the_network_are_told_with_both_numbers(images: 
     assert caught.value.help == "give the network 2 classes, or the data a list of 3"
 
 
+def test_labels_in_another_order_than_the_classes_of_the_data_are_refused(images: Path) -> None:
+    """Else every object would be served under another's name."""
+    with pytest.raises(CompilerError) as caught:
+        data_of(spec(images, TEST, "{fit: stretch}, labels: [dog, cat]"), images)
+    assert caught.value.message == "class 0 of the data is `cat`, which is class 1 of `deploy.labels`"
+    assert caught.value.help == "both need one order; the data's is cat, dog"
+    for names in ("cat, dog", "Katze, Hund"):
+        assert data_of(spec(images, TEST, f"{{fit: stretch}}, labels: [{names}]"), images).labels == ("cat", "dog")
+
+
 # -- masks
 
 

@@ -167,3 +167,24 @@ def test_the_export_command_writes_either_form(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         assert [given.type for given in session.get_inputs()] == [inputs]
+
+
+def test_verify_does_not_claim_to_have_compared_boxes_that_neither_found(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text("""
+netspec: 1
+inputs: {image: {shape: [N, 3, 32, 32]}}
+net:
+  map: {conv: 7, kernel: 8, stride: 8}
+  head: {yolo: 2, anchors: [[8, 8]], stride: 8}
+outputs: {raw: head.raw}
+deploy:
+  preprocess: {fit: stretch}
+  net: {found: {nms: 0.5, score: 0.999, from: [head.boxes, head.scores]}}
+  outputs: found
+""")
+    done = CliRunner().invoke(cli, ["export", str(path), "-o", str(tmp_path / "out.onnx"), "--verify"])
+    assert done.exit_code == 0, done.output
+    assert "0 of 0 boxes found by both" in done.output
+    assert "neither finds anything in random images, so no box was compared" in done.output
+    assert "agrees" not in done.output

@@ -160,6 +160,27 @@ def test_a_detector_is_trained_measured_and_shown(netspec: Run, tmp_path: Path) 
     assert theirs.stats[0] == pytest.approx(measured["map"], abs=1e-6)
     assert theirs.stats[1] == pytest.approx(measured["map50"], abs=1e-6)
 
+    # On other data, whose classes stand in the run's order, and whose faults are told or left out.
+    assert netspec("data", "net.yaml", "--out", "scenes", "--limit", 6).returncode == 0
+    file = tmp_path / "scenes/annotations.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    file.write_text(json.dumps(content))
+    other = ("evaluate", "run", "--set", "train.data={coco: scenes/annotations.json, images_in: scenes/images}")
+    done = netspec(*other)
+    assert done.returncode == 1
+    assert "has no area\n  = help: mend it, or leave out what can't be used: `--on-error skip`" in done.stderr
+    done = netspec(*other, "--on-error", "skip")
+    assert done.returncode == 0, done.stderr
+    assert "left out:" in done.stderr
+    names = [category["name"] for category in content["categories"]]
+    for category, name in zip(content["categories"], reversed(names), strict=True):
+        category["name"] = name
+    file.write_text(json.dumps(content))
+    done = netspec(*other, "--on-error", "skip")
+    assert done.returncode == 1
+    assert f"class 0 of the data is `{names[-1]}`, which is class {len(names) - 1} of" in done.stderr
+
 
 def test_a_detector_that_was_stopped_ends_with_the_same_weights_to_the_bit(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(FASTER_RCNN)

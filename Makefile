@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-DETECTOR := benchmarks/specs/scenes_yolo.yaml
+DETECTOR := benchmarks/specs/scenes_ssd.yaml
 STAMP  := $(VENV)/.installed
 
 # Correct outputs first, then from what takes seconds to what takes minutes.
@@ -42,7 +42,7 @@ demo: $(STAMP) ## validate, train, export, check and predict on handwritten digi
 demo-detect: $(STAMP) ## the same for a detector, on scenes of handwritten digits (runs/demo-detect)
 	rm -rf runs/demo-detect
 	$(BIN)/netspec validate $(DETECTOR)
-	$(BIN)/netspec train $(DETECTOR) --out runs/demo-detect
+	$(BIN)/netspec train $(DETECTOR) --set train.epochs=4 --set train.evaluate=2 --out runs/demo-detect
 	$(BIN)/netspec export runs/demo-detect --verify
 	$(BIN)/netspec evaluate runs/demo-detect --model runs/demo-detect/model.onnx
 	$(BIN)/netspec data $(DETECTOR) --out runs/demo-detect/scenes --limit 12

@@ -28,7 +28,8 @@ from compiler.targets import check_labels, class_count, classifies, fit
 from netspec.choices import Choice, Digits, Folder, Npz
 from netspec.data_choices import Pictures
 from netspec.network import Network
-from netspec.recipe_checks import is_image
+from netspec.ops.table import Embedding
+from netspec.outputs import is_image
 
 Array = NDArray[Any]
 ARRAYS = ("x", "y", "x_test", "y_test")
@@ -50,8 +51,8 @@ class ArraySplit:
     Attributes:
         targets: class indices (int64), or values of any shape (float32), one for each sample.
         names: a name for each sample: a file's path, or its number.
-        read: gives the inputs of the samples at these indices, N × …, as float32; varied as of an epoch, where one is
-            given.
+        read: gives the inputs of the samples at these indices, N × …, of the input's type; varied as of an epoch, where
+            one is given.
     """
 
     targets: Tensor
@@ -243,11 +244,12 @@ def _npz(network: Network, choice: Npz, path: Path) -> Data:
     pairs = {"x": "y", "x_test": "y_test"} if parted else {"x": "y"}
     for x_name, y_name in pairs.items():
         _check_samples(network, arrays, x_name, y_name, path)
+        arrays[x_name] = _as_read(network, arrays[x_name], x_name, path)
     targets = fit(network, {y_name: arrays[y_name] for y_name in pairs.values()})
     labels = tuple(str(number) for number in range(class_count(network))) if classifies(network) else ()
-    x, y = arrays["x"].astype(np.float32), targets["y"]
+    x, y = arrays["x"], targets["y"]
     if parted:
-        return Data(_array_split(x, y), _array_split(arrays["x_test"].astype(np.float32), targets["y_test"]), labels)
+        return Data(_array_split(x, y), _array_split(arrays["x_test"], targets["y_test"]), labels)
     classes = y if labels else np.zeros(len(y), dtype=np.int64)
     train, test = _held_out(classes, choice.test, path, labels)
     return Data(_array_split(x[train], y[train]), _array_split(x[test], y[test]), labels)
@@ -311,6 +313,27 @@ def _check_samples(network: Network, arrays: dict[str, Array], x_name: str, y_na
                 f"`{name}` in `{path}` holds {np.count_nonzero(~finite):,} values that are NaN or infinite",
                 f"the first is {name}[{where}]; remove these samples or fill them in",
             )
+
+
+def _as_read(network: Network, x: Array, name: str, path: Path) -> Array:
+    """Samples as the network's input takes them: whole numbers stay whole, within what a layer looks up by them."""
+    source = network.inputs[0]
+    dtype = network.layer(source)["output"].dtype
+    with np.errstate(invalid="ignore"):  # what does not fit is told below
+        converted: Array = x.astype(dtype)
+    if dtype != "float32" and not (converted == x).all():
+        message = f"`{name}` in `{path}` holds values that are no {dtype}, which `{source}` reads"
+        raise CompilerError(message, "save whole numbers, or give the input another `dtype`")
+    for _, layer in network.layers():
+        op = layer["op"]
+        if isinstance(op, Embedding) and source in layer["inputs"] and not _within(converted, op.entries):
+            message = f"`{name}` in `{path}` goes from {converted.min()} to {converted.max()}"
+            raise CompilerError(message, f"the embedding looks up 0 to {op.entries - 1}")
+    return converted
+
+
+def _within(numbers: Array, count: int) -> bool:
+    return bool((numbers >= 0).all() and (numbers < count).all())
 
 
 def _array_split(x: Array, y: Array) -> ArraySplit:

@@ -17,7 +17,7 @@ from netspec import __version__
 from netspec.deployed import is_pixels, served_task
 from netspec.network import Network, key_of
 from netspec.ops.base import Part
-from netspec.recipe_checks import is_image
+from netspec.outputs import is_image
 from netspec.tensor import Shape, TensorType
 
 # What ONNX Runtime 1.18 and everything since accepts; the onnx package's own newer defaults are refused by runtimes.
@@ -170,8 +170,9 @@ class NodeWriter:
 def emit_graph(network: Network, weights: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """The model without its initializers, and these apart.
 
-    Nodes and values are called after the layers' paths, initializers after the state-dict's keys, free dimensions after
-    the spec's names. The tensor of a `parameter`, whose key is the layer's path, has `/tensor` behind it.
+    Nodes and values are called after the layers' paths, outputs as the spec calls them, initializers after the
+    state-dict's keys, free dimensions after the spec's names. The tensor of a `parameter`, whose key is the layer's
+    path, has `/tensor` behind it, and a matrix that is kept transposed `/turned`.
 
     Raises:
         CompilerError: an op has no ONNX lowering.

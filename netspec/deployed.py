@@ -16,8 +16,8 @@ from netspec.dims import symbol
 from netspec.network import SERVED, Layer, Network
 from netspec.ops.base import Op, Part
 from netspec.ops.imaging import BoxesOfImage, BoxesOfInput, Fitting, MaskOfImage, Prepare
+from netspec.outputs import is_image
 from netspec.recipe import Preprocess
-from netspec.recipe_checks import is_image
 from netspec.tensor import TensorType
 
 # What is in pixels of the network's input, by the op that gives it, "" for an op of one result.

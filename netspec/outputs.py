@@ -12,6 +12,12 @@ def shape_of(network: Network, name: str) -> Shape:
     return network.layer(network.outputs.get(name, name))["output"].shape
 
 
+def is_image(network: Network, name: str) -> bool:
+    """Whether an input is N × 1 or 3 × height × width, so that images can be made into it."""
+    shape = shape_of(network, name)
+    return len(shape) == 4 and shape[1] in (1, 3)
+
+
 def giver(network: Network, name: str) -> Label:
     """Where an output comes from, or where an input is declared, with its shape."""
     node = network.outputs.get(name, name)

@@ -12,8 +12,9 @@ from netspec.detection_choices import DetectionLoss
 from netspec.diagnostics import Diagnostic, Findings, did_you_mean
 from netspec.fit_checks import fit_mistakes
 from netspec.network import Network
-from netspec.outputs import giver, shape_of
+from netspec.outputs import giver, is_image, shape_of
 from netspec.recipe import Deploy, Preprocess, Train
+from netspec.sample_checks import sample_mistakes
 from netspec.served_checks import mask_mistakes, served_classes
 from netspec.source import Span
 from netspec.tensor import write_shape
@@ -32,6 +33,7 @@ def check_recipe(network: Network, root: Mapping, findings: Findings) -> None:
         found += _class_scores(network, train, root.entries["train"])
     if train is not None and network.outputs:
         found += check_data(train, root.entries["train"])
+        found += sample_mistakes(network, train, root.entries["train"])
         found += _masks(network, train, root.entries["train"])
     if train is not None and isinstance(train.loss, DetectionLoss):
         found += check_detector(network, train.loss, root.entries["train"])
@@ -178,12 +180,6 @@ def _preprocess(network: Network, steps: Preprocess, entry: Entry) -> Iterator[D
                     labels=(giver(network, name),),
                     help="give one number for each channel, or one for all: no list",
                 )
-
-
-def is_image(network: Network, name: str) -> bool:
-    """Whether an input is N × 1 or 3 × height × width, so that images can be made into it."""
-    shape = shape_of(network, name)
-    return len(shape) == 4 and shape[1] in (1, 3)
 
 
 def is_class_scores(network: Network, output: str) -> bool:

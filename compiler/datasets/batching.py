@@ -26,8 +26,7 @@ from netspec.detection_checks import classes_of
 from netspec.detection_choices import DetectionLoss
 from netspec.network import Network
 from netspec.ops.imaging import Fitting
-from netspec.outputs import shape_of
-from netspec.recipe_checks import is_image
+from netspec.outputs import is_image, shape_of
 
 WORKERS = 4  # threads that decode images and vary them; both work outside the interpreter most of the time
 MAX_LISTED = 5
@@ -128,7 +127,7 @@ class NetworkInput:
         """How many proposals the network reads: None for none, 0 for as many as there are."""
         if not others:
             return None
-        shape = network.layer(others[0])["output"].shape  # as it is written: `sizes` of a free one are for reports
+        shape = network.layer(others[0])["output"].shape  # not as in `sizes`: a free number of boxes is free
         if len(others) > 1 or len(shape) != 3 or shape[2] != 4:
             raise CompilerError(
                 f"`{network.name}` reads `{others[-1]}`, which is neither an image nor boxes, N × P × 4"

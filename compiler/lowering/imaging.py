@@ -158,7 +158,10 @@ def _nearest(numbers: _Numbers, old: str, new: str) -> Iterator[str]:
 
 
 def _interpolated(numbers: _Numbers, x: str, old: str, new: str) -> str:
-    """An image at another size: rows, then columns, as `_neighbours` has them."""
+    """An image at another size: rows, then columns, as `_neighbours` has them.
+
+    No place is beyond old − ½, so that the first neighbour is always there, and only the second may not be.
+    """
     node = numbers.node
     sizes = numbers.floats(new)
     ratio, last = numbers.of("Div", numbers.floats(old), sizes), numbers.of("Sub", old, 1)

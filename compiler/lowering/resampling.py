@@ -73,7 +73,7 @@ class ResizeLowering(Lowering):
 
     @staticmethod
     def onnx(op: Resize, node: Emitter) -> None:
-        _resize_to(op, node, [node.constant(f"size{i}", [size]) for i, size in enumerate(op.sizes(node.types[0]))])
+        _resize_to(op, node, node.constant("size", op.sizes(node.types[0])), op.mode != "nearest")
 
 
 @lowers(ResizeLike)
@@ -86,26 +86,22 @@ class ResizeLikeLowering(Lowering):
 
     @staticmethod
     def onnx(op: ResizeLike, node: Emitter) -> None:
-        axes = range(2, node.types[0].rank)
-        if op.mode == "nearest" and all(map(_is_doubled, node.types[0].spatial, node.types[1].spatial)):
-            node.emit("Resize", [node.inputs[0], "", "", node.size(1, 2)], axes=list(axes), **_how(op))
-            return
-        _resize_to(op, node, [node.size(1, i, i + 1, f"size{i - 2}") for i in axes])
+        doubled = all(map(_is_doubled, node.types[0].spatial, node.types[1].spatial))
+        _resize_to(op, node, node.size(1, 2), op.mode != "nearest" or doubled)
 
 
-def _resize_to(op: Interpolation, node: Emitter, sizes: list[str]) -> None:
-    """Nodes that bring the first input to sizes, each the name of a vector of one number."""
-    if op.mode != "nearest":
-        channels = node.emit("Shape", [node.inputs[0]], "channels", start=0, end=2)
-        node.emit(
-            "Resize", [node.inputs[0], "", "", node.emit("Concat", [channels, *sizes], "sizes", axis=0)], **_how(op)
-        )
+def _resize_to(op: Interpolation, node: Emitter, size: str, at_once: bool) -> None:
+    """Nodes that bring the first input to a size, `at_once` where Resize takes the places that PyTorch does."""
+    x, rank = node.inputs[0], node.types[0].rank
+    if at_once:
+        node.emit("Resize", [x, "", "", size], axes=list(range(2, rank)), **_how(op))
         return
-    value = node.inputs[0]
-    for index, size in enumerate(sizes):
-        last = index == len(sizes) - 1
-        places = _nearest(node, index, size)
-        value = node.emit("Gather", [value, places], "" if last else f"gathered{index}", axis=index + 2)
+    old = node.size(0, 2, name="old")
+    ratio = node.emit("Div", [_floats(node, old, "from"), _floats(node, size, "to")], "ratio")
+    last = node.emit("Sub", [old, node.constant("one", [1])], "last")
+    for axis in range(2, rank):
+        places = _nearest(node, axis - 2, size, ratio, last)
+        x = node.emit("Gather", [x, places], "" if axis == rank - 1 else f"gathered{axis}", axis=axis)
 
 
 def _is_doubled(old: Dim, new: Dim) -> bool:
@@ -116,23 +112,21 @@ def _is_doubled(old: Dim, new: Dim) -> bool:
     return (new + 1) // 2 == old
 
 
-def _nearest(node: Emitter, index: int, size: str) -> str:
+def _nearest(node: Emitter, axis: int, size: str, ratio: str, last: str) -> str:
     """The places ⌊i·(old/new)⌋ in float32, as PyTorch reckons; i/(new/old), as Resize does, is at times another."""
 
-    def number(name: str, vector: str) -> str:
-        return node.emit("Squeeze", [vector], f"{name}{index}")
+    def of_axis(sizes: str, name: str) -> str:
+        return node.emit("Gather", [sizes, node.whole(f"axis{axis}", axis)], f"{name}{axis}")
 
-    old = node.emit("Shape", [node.inputs[0]], f"old{index}", start=index + 2, end=index + 3)
-    floats = [
-        node.emit("Cast", [v], f"{name}{index}", to=TensorProto.FLOAT) for name, v in (("from", old), ("to", size))
-    ]
-    ratio = node.emit("Div", floats, f"ratio{index}")
-    zero, one = node.constant(f"zero{index}", [0]), node.constant(f"one{index}", [1])
-    bounds = [number("first", zero), number("count", size), number("step", one)]
-    units = node.emit("Cast", [node.emit("Range", bounds, f"range{index}")], f"units{index}", to=TensorProto.FLOAT)
-    places = node.emit("Floor", [node.emit("Mul", [units, ratio], f"scaled{index}")], f"floored{index}")
-    whole = node.emit("Cast", [places], f"places{index}", to=TensorProto.INT64)
-    return node.emit("Min", [whole, node.emit("Sub", [old, one], f"final{index}")], f"bounded{index}")
+    bounds = [node.whole("first", 0), of_axis(size, "count"), node.whole("step", 1)]
+    units = _floats(node, node.emit("Range", bounds, f"range{axis}"), f"units{axis}")
+    scaled = node.emit("Mul", [units, of_axis(ratio, "ratio")], f"scaled{axis}")
+    whole = node.emit("Cast", [scaled], f"places{axis}", to=TensorProto.INT64)  # which rounds down
+    return node.emit("Min", [whole, of_axis(last, "last")], f"bounded{axis}")
+
+
+def _floats(node: Emitter, numbers: str, name: str) -> str:
+    return node.emit("Cast", [numbers], name, to=TensorProto.FLOAT)
 
 
 @lowers(PixelShuffle)

@@ -266,12 +266,12 @@ def _large(node: Emitter, boxes: str, least: float, keep: bool = True) -> str:
     return node.emit("GreaterOrEqual", [side, node.scalar("least_side", least)], "large")
 
 
-def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int, name: str = "count") -> tuple[str, Dim]:
+def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int) -> tuple[str, Dim]:
     """The number of entries that are taken along an axis, as a vector of one: `most`, or all that there are."""
     if isinstance(size, int):
-        return node.constant(name, [min(size, most)]), min(size, most)
-    there = node.emit("Shape", [x], f"{name}_there", start=axis, end=axis + 1)
-    return node.emit("Min", [there, node.constant(f"{name}_most", [most])], name), size
+        return node.constant("count", [min(size, most)]), min(size, most)
+    there = node.emit("Shape", [x], "count_there", start=axis, end=axis + 1)
+    return node.emit("Min", [there, node.constant("count_most", [most])], "count"), size
 
 
 def _kept(node: Emitter, boxes: str, scores: str, overlap: float, least: float, most: int) -> str:
@@ -401,5 +401,5 @@ def _in_all(node: Emitter, places: str, sizes: list[Dim], most: int) -> str:
     return node.emit("Add", [places, start], "place")
 
 
-def _joined(node: Emitter, parts: Sequence[str], name: str, axis: int = 1) -> str:
-    return parts[0] if len(parts) == 1 else node.emit("Concat", parts, name, axis=axis)
+def _joined(node: Emitter, parts: Sequence[str], name: str) -> str:
+    return parts[0] if len(parts) == 1 else node.emit("Concat", parts, name, axis=1)

@@ -58,18 +58,17 @@ def _folded(conv: Layer, norm: Layer) -> Layer:
 
 
 def _together(conv: Layer, norm: Layer, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """The weight and bias of both in one, by key; worked out in float64."""
+    """The weight and bias of both in one, by key."""
     op = norm["op"]
     assert isinstance(op, BatchNorm)
 
     def of(layer: Layer, name: str, otherwise: float) -> Array:
-        value = weights[key_of(layer["module"], name)] if name in layer["weights"] else np.array(otherwise)
-        return value.astype(np.float64)
+        key = key_of(layer["module"], name)
+        return weights[key].astype(np.float64) if name in layer["weights"] else np.array(otherwise)
 
-    weight, bias = of(conv, "weight", 1), of(conv, "bias", 0)
+    weight = weights[key_of(conv["module"], "weight")]
     scale = of(norm, "weight", 1) / np.sqrt(of(norm, "running_var", 1) + op.eps)
-    shift = (bias - of(norm, "running_mean", 0)) * scale + of(norm, "bias", 0)
-    scaled = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    values = {"weight": scaled, "bias": shift}
-    dtype = weights[key_of(conv["module"], "weight")].dtype
-    return {key_of(f"{conv['module']}.folded", name): value.astype(dtype) for name, value in values.items()}
+    shift = (of(conv, "bias", 0) - of(norm, "running_mean", 0)) * scale + of(norm, "bias", 0)
+    each = scale.astype(weight.dtype).reshape(-1, *[1] * (weight.ndim - 1))
+    folded = f"{conv['module']}.folded"
+    return {key_of(folded, "weight"): weight * each, key_of(folded, "bias"): shift.astype(weight.dtype)}

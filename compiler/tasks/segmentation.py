@@ -19,7 +19,7 @@ from compiler.tasks.base import Evaluation, Table, percent
 from compiler.tasks.outputs import OutputTask
 from netspec.deployed import preparation
 from netspec.network import Network
-from netspec.recipe_checks import is_image
+from netspec.outputs import is_image
 
 SHOWN = 6  # held-out images in a picture
 

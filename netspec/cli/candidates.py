@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from netspec.zoo import SUFFIXES, zoo
+
+if TYPE_CHECKING:
+    from netspec.network import Network
 
 
 def complete_spec(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -21,11 +25,24 @@ def complete_spec(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
 def complete_layer(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The layers and containers of the spec that stands before."""
-    from netspec.loading import check  # the whole language, which no other completion needs
-
-    network = check(ctx.params["spec"]).network if ctx.params.get("spec") else None
+    network = _network(ctx)
     paths = [*network.nodes, *network.containers] if network else []
     return [CompletionItem(path) for path in paths if path.startswith(incomplete)]
+
+
+def complete_container(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The containers of the spec that stands before, which a picture folds."""
+    network = _network(ctx)
+    return [CompletionItem(path) for path in (network.containers if network else ()) if path.startswith(incomplete)]
+
+
+def _network(ctx: click.Context) -> Network | None:
+    """The network of the spec that stands before; None where there is none, or it has mistakes."""
+    from netspec.loading import check  # the whole language, which no other completion needs
+
+    words = [ctx.params.get("spec"), *ctx.args]  # an unfinished option ends the parsing
+    spec = next((word for word in words if word), None)
+    return check(spec).network if spec else None
 
 
 def complete_setting(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from netspec.deployed import deployed
 from netspec.diagnostics import Diagnostic, SpecError
 from netspec.loading import check
 from netspec.network import Network
@@ -52,6 +53,15 @@ def input_option(function: F) -> F:
     )(function)
 
 
+def served_option(function: F) -> F:
+    """`--served`: the served form in place of the network that is trained."""
+    return click.option(
+        "--served",
+        is_flag=True,
+        help="The served form: with the layers of `deploy`, and images as pixels if it says so.",
+    )(function)
+
+
 def painter(stream: Any) -> Paint:
     """Colour for a terminal, none for a file, a pipe, or where NO_COLOR asks for none."""
     return ansi if stream.isatty() and "NO_COLOR" not in os.environ else plain
@@ -67,13 +77,13 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic], omitted: int = 0) -> Non
         click.echo(tally(found, omitted), err=True)
 
 
-def load_or_exit(spec: str, settings: Iterable[str], inputs: Iterable[str] = ()) -> Network:
-    """The checked network; after mistakes they are shown and the command ends with 1."""
+def load_or_exit(spec: str, settings: Iterable[str], inputs: Iterable[str] = (), served: bool = False) -> Network:
+    """The checked network, or its served form; after mistakes they are shown and the command ends with 1."""
     checked = check(spec, settings, inputs)
     if checked.network is None:
         show_diagnostics(checked.obstacles, checked.omitted)
         sys.exit(1)
-    return checked.network
+    return deployed(checked.network) if served else checked.network
 
 
 def refuse(message: str, help: str = "") -> NoReturn:

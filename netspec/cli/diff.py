@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 from rich.markup import escape
 
-from netspec.cli.common import load_or_exit, set_option
+from netspec.cli.common import load_or_exit, served_option, set_option
 from netspec.cli.tables import show_table
 from netspec.diff import Diff, Node, compare, state_dict, totals
 from netspec.dims import Dim, evaluate
@@ -35,6 +35,7 @@ class Line(NamedTuple):
 @click.argument("after", required=False)
 @set_option
 @click.option("--set-before", "settings_before", multiple=True, metavar="NAME=VALUE", help="The same for BEFORE.")
+@served_option
 @click.option("--all", "every", is_flag=True, help="Every layer by itself, none told together with its container.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where they differ.")
@@ -43,6 +44,7 @@ def command(
     after: str | None,
     settings: tuple[str, ...],
     settings_before: tuple[str, ...],
+    served: bool,
     every: bool,
     form: str,
     exit_code: bool,
@@ -51,7 +53,11 @@ def command(
 
     --set is for AFTER. Without AFTER it is BEFORE again: `netspec diff resnet50 --set width=32`.
     """
-    diff = compare(load_or_exit(before, settings_before), load_or_exit(after or before, settings))
+    networks = [
+        load_or_exit(before, settings_before, served=served),
+        load_or_exit(after or before, settings, served=served),
+    ]
+    diff = compare(*networks)
     data = diff.as_data()
     if form == "json":
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from netspec.cli.common import load_or_exit, refuse, set_option
+from netspec.cli.common import load_or_exit, refuse, served_option, set_option
 from netspec.drawing import FORMATS, DrawingError, draw
 from netspec.files import write_whole
 
@@ -24,6 +24,7 @@ from netspec.files import write_whole
 @click.option("--fold", multiple=True, metavar="PATH", help="A container to draw as one box.")
 @click.option("--unfold", multiple=True, metavar="PATH", help="A container to draw open, whatever the depth.")
 @set_option
+@served_option
 def command(
     spec: str,
     out: str | None,
@@ -32,6 +33,7 @@ def command(
     fold: tuple[str, ...],
     unfold: tuple[str, ...],
     settings: tuple[str, ...],
+    served: bool,
 ) -> None:
     """Draw SPEC: containers as boxes that fold, tensors as arrows with their shapes, parameters as colour.
 
@@ -40,7 +42,7 @@ def command(
     form = form or _format_of(out)
     if out is None and form == "png" and sys.stdout.isatty():
         raise click.UsageError("a PNG is nothing for a terminal; say where to: -o net.png")
-    network = load_or_exit(spec, settings)
+    network = load_or_exit(spec, settings, served=served)
     try:
         drawn = draw(network, form, depth, fold, unfold)
     except DrawingError as error:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from netspec.cli.common import input_option, load_or_exit, refuse, set_option
+from netspec.cli.common import input_option, load_or_exit, refuse, served_option, set_option
 from netspec.diagnostics import did_you_mean
 from netspec.explain import explain_container, explain_layer
 from netspec.network import Network, is_under
@@ -18,10 +18,11 @@ from netspec.network import Network, is_under
 @click.argument("layer")
 @set_option
 @input_option
+@served_option
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
-def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str, ...], form: str) -> None:
+def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str, ...], served: bool, form: str) -> None:
     """Work LAYER of SPEC out by hand: its output size, parameters, multiply-accumulates and receptive field."""
-    network = load_or_exit(spec, settings, inputs)
+    network = load_or_exit(spec, settings, inputs, served)
     if layer in network.containers:
         heading = f"{layer}: {network.containers[layer].kind}, {network.containers[layer].span}"
         lines = explain_container(network, layer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netspec.cli.candidates import complete_layer, complete_setting, complete_spec
+from netspec.cli.candidates import complete_container, complete_layer, complete_setting, complete_spec
 
 if TYPE_CHECKING:
     from netspec.cli.main import Home
@@ -27,6 +27,8 @@ _COMPLETERS = {
     "before": complete_spec,
     "after": complete_spec,
     "layer": complete_layer,
+    "fold": complete_container,
+    "unfold": complete_container,
     "settings": complete_setting,
 }
 _KEPT = ("is_flag", "multiple", "nargs", "help")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from netspec.cli.common import input_option, load_or_exit, set_option
+from netspec.cli.common import input_option, load_or_exit, served_option, set_option
 from netspec.cli.tables import show_table
 from netspec.summary import HEADINGS, as_csv, as_markdown, rows, summarise, title, totals
 
@@ -16,15 +16,16 @@ from netspec.summary import HEADINGS, as_csv, as_markdown, rows, summarise, titl
 @click.argument("spec")
 @set_option
 @input_option
+@served_option
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "markdown", "csv"]), default="table", help="Default: table."
 )
-def command(spec: str, settings: tuple[str, ...], inputs: tuple[str, ...], form: str) -> None:
+def command(spec: str, settings: tuple[str, ...], inputs: tuple[str, ...], served: bool, form: str) -> None:
     """Show the layers of SPEC with their output shapes, parameters, multiply-accumulates and receptive fields.
 
     Sizes are for one sample at the spec's own input size. A fused multiply-add counts as one.
     """
-    summary = summarise(load_or_exit(spec, settings, inputs))
+    summary = summarise(load_or_exit(spec, settings, inputs, served))
     if form == "json":
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     elif form == "markdown":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,8 +10,8 @@ from netspec.diagnostics import did_you_mean
 from netspec.drawing.tree import Box, Tree
 from netspec.tensor import Shape
 
-# What fits on a page: boxes in all, and points from top to bottom. Fewer boxes than the least say too little.
-PAGE_BOXES, PAGE_HEIGHT, LEAST_BOXES = 60, 1_300, 8
+# What fits on a page: boxes in all, side by side, and points from top to bottom. Fewer than the least say too little.
+PAGE_BOXES, PAGE_ABREAST, PAGE_HEIGHT, LEAST_BOXES = 60, 6, 1_300, 8
 # Points from top to bottom of an arrow with its box, of a row in a box, and of a frame around boxes.
 STEP, ROW, FRAME = 28, 12, 40
 MAX_BOXES = 2_000  # more than anyone can look at; their layout takes half a minute
@@ -70,7 +71,8 @@ def _to_page(tree: Tree) -> set[Box]:
         folded = _to_depth(tree, depth)
         boxes = sum(1 for _ in shown(tree.root, folded))
         few = sum(1 for _ in shown(tree.root, best)) < LEAST_BOXES
-        if boxes > PAGE_BOXES or (_height(lines(tree, folded)) > PAGE_HEIGHT and not few):
+        drawn = lines(tree, folded)
+        if boxes > PAGE_BOXES or ((_height(drawn) > PAGE_HEIGHT or _abreast(drawn) > PAGE_ABREAST) and not few):
             break
         best = folded
     return best
@@ -113,6 +115,14 @@ def _height(drawn: Iterable[Line]) -> int:
         step = STEP + ROW * rows + FRAME * len(_around(target) - _around(source))
         heights[target] = max(heights.get(target, 0), heights.get(source, STEP) + step)
     return max(heights.values(), default=0)
+
+
+def _abreast(drawn: Iterable[Line]) -> int:
+    """How many boxes stand side by side where most do: as many lines behind the first on the longest way."""
+    ranks: dict[Box, int] = {}
+    for line in drawn:
+        ranks[line.target] = max(ranks.get(line.target, 0), ranks.get(line.source, 0) + 1)
+    return max(Counter(ranks.values()).values(), default=0)
 
 
 def _around(box: Box) -> set[Box]:

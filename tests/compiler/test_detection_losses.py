@@ -69,7 +69,7 @@ net:
   class_scores: {linear: 3}
   box_deltas: {linear: 12, from: relu}
 outputs: [class_scores, box_deltas]
-train: {data: {coco: boxes.json}, loss: fast_rcnn}
+train: {data: {coco: boxes.json, proposals: regions.npz}, loss: fast_rcnn}
 """
 
 # The object is 10 × 10 and lies 1 to the right of the first anchor.

@@ -90,10 +90,14 @@ def seen(image: Tensor, network: Network) -> Tensor:
 def with_all_detections(form: Network) -> Network:
     """The served form with room for every detection: of equal scores, the reference has some and leaves out others."""
     (path,) = (path for path, layer in form.layers() if layer["op"] is not None and layer["op"].kind == "nms")
-    layer = form.layer(path).copy()
-    assert layer["op"] is not None
-    layer["op"] = layer["op"].model_copy(update={"detections": 8732})
-    return replace(form, nodes=form.nodes | {path: layer})
+    changed = {path: form.layer(path).copy()}
+    op = form.layer(path)["op"]
+    assert op is not None
+    changed[path]["op"] = op = op.model_copy(update={"detections": 8732})
+    for name, output in op.parts(*(form.layer(node)["output"] for node in form.layer(path)["inputs"])).items():
+        changed[f"{path}.{name}"] = form.layer(f"{path}.{name}").copy()
+        changed[f"{path}.{name}"]["output"] = output
+    return replace(form, nodes=form.nodes | changed)
 
 
 def assert_detections(found: Outputs, expected: dict[str, Any]) -> None:

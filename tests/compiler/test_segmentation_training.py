@@ -103,12 +103,12 @@ def test_images_of_several_sizes_are_filled_up_and_what_is_filled_up_is_ignored(
     data = data_of(tmp_path)
     assert data.labels == ("floor", "red", "green")
     batch = data.train.batch(torch.arange(6))
-    heights = [int(Image.open(tmp_path / "set" / "images" / f"{name}.png").height) for name in batch.names]
+    heights = [int(Image.open(tmp_path / "set" / "images" / name).height) for name in batch.names]
     assert isinstance(batch.targets, torch.Tensor)
     assert batch.inputs[0].shape[2:] == batch.targets.shape[1:] == (max(heights), 16)
     for target, name, height in zip(batch.targets, batch.names, heights, strict=True):
         assert (target[height:] == 255).all()
-        stored = np.asarray(Image.open(tmp_path / "set" / "masks" / f"{name}.png"))
+        stored = np.asarray(Image.open(tmp_path / "set" / "masks" / name))
         assert np.array_equal(target[:height].numpy(), stored)
 
 
@@ -178,7 +178,7 @@ def test_masks_that_can_not_be_used_are_named_or_left_out(
     names = [
         name for split in (data.train, data.test) for name in split.batch(torch.arange(len(split))).names if len(split)
     ]
-    assert sorted(names) == [f"{number:02}" for number in range(1, 24)]
+    assert sorted(names) == [f"{number:02}.png" for number in range(1, 24)]
 
 
 def test_data_with_other_classes_than_the_network_is_refused(tmp_path: Path) -> None:

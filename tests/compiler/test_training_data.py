@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,51 @@ def test_a_folder_has_as_many_classes_as_the_network(tmp_path: Path) -> None:
         for split in (data.train, data.test):
             split.batch(torch.arange(len(split)))
     assert caught.value.message.endswith("dog/1.png` can't be read as an image: it is damaged, or something else")
+
+
+WORDS = np.random.default_rng(1).integers(0, 12, (96, 6))
+MENTIONED = (WORDS == 7).any(axis=1).astype(np.int64)
+READER = "net: {look: {embedding: 12, features: 8}, whole: {mean: 1}, fc: {linear: 2}}"
+
+
+def words(folder: Path, x: Any, dtype: str = "int64") -> Data:
+    np.savez(folder / "data.npz", x=x, y=MENTIONED)
+    return from_spec(folder, READER, "data: {npz: data.npz}", f"{{words: {{shape: [N, T], dtype: {dtype}}}}}")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32"])
+@pytest.mark.parametrize("kind", ["int64", "uint8", "float64"])
+def test_whole_numbers_are_read_as_the_input_says(dtype: str, kind: str, tmp_path: Path) -> None:
+    batch = words(tmp_path, WORDS.astype(kind), dtype).train.batch(torch.arange(4))
+    (given,) = batch.inputs
+    assert given.dtype == getattr(torch, dtype)
+    assert given.shape == (4, 6)
+    assert all((row.numpy() == WORDS).all(axis=1).any() for row in given)
+
+
+@pytest.mark.parametrize(
+    ("x", "told", "mend"),
+    [
+        (WORDS + 0.5, "holds values that are no int64, which `words` reads", "save whole numbers"),
+        (WORDS + 1e30, "holds values that are no int64", "save whole numbers"),
+        (WORDS + 1, "`x` in `{file}` goes from 1 to 12", "looks up 0 to 11"),
+        (WORDS - 1, "`x` in `{file}` goes from -1 to 10", "looks up 0 to 11"),
+    ],
+)
+def test_numbers_that_cant_be_looked_up_are_refused(x: Any, told: str, mend: str, tmp_path: Path) -> None:
+    with pytest.raises(CompilerError) as caught:
+        words(tmp_path, x)
+    assert told.format(file=tmp_path / "data.npz") in caught.value.message
+    assert mend in caught.value.help
+
+
+def test_a_network_of_words_is_trained(tmp_path: Path, netspec: Callable[..., Any]) -> None:
+    np.savez(tmp_path / "data.npz", x=WORDS, y=MENTIONED)
+    (tmp_path / "net.yaml").write_text(
+        f"netspec: 1\ninputs: {{words: {{shape: [N, T], dtype: int64}}}}\n{READER}\n"
+        "train: {data: {npz: data.npz}, optimizer: {adam: 0.05}, epochs: 30, batch_size: 16}\n"
+    )
+    done = netspec("train", "net.yaml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (accuracy,) = re.findall(r"held-out .*accuracy ([\d.]+)%", done.stdout)
+    assert float(accuracy) > 90, "whether a word stands in a row is linear in the mean of vectors that tell it apart"

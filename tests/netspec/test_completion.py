@@ -63,6 +63,12 @@ def test_layers(tmp_path: Path) -> None:
     assert values("netspec explain no_such_spec c", tmp_path) == set()
 
 
+def test_containers_to_fold(tmp_path: Path) -> None:
+    wanted = {"layer1.0", "layer1.1"}
+    assert values("netspec draw resnet --fold layer1.", tmp_path) == wanted
+    assert values("netspec draw resnet -o net.svg --unfold layer1.", tmp_path) == wanted
+
+
 def test_settings(tmp_path: Path) -> None:
     assert values("netspec train lenet5 --set train.e", tmp_path) == {"train.epochs=30"}
     assert "classes=10" in values("netspec train lenet5 --set ", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from PIL import Image
 from compiler.batches import Data
 from compiler.data import load_data
 from compiler.errors import CompilerError
+from compiler.metrics import Metrics
+from compiler.pictures import draw_curves
 from netspec import load
 
 X = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
@@ -244,3 +247,10 @@ def test_a_network_of_words_is_trained(tmp_path: Path, netspec: Callable[..., An
     assert done.returncode == 0, done.stderr
     (accuracy,) = re.findall(r"held-out .*accuracy ([\d.]+)%", done.stdout)
     assert float(accuracy) > 90, "whether a word stands in a row is linear in the mean of vectors that tell it apart"
+
+
+def test_a_loss_of_zero_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_curves([Metrics(0, {"loss": 0.0}, {"loss": 0.0}, 0.1, 1.0, 1.0)], {}, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").is_file()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from compiler.detection.boxes import iou, pairwise
 from compiler.lowering.base import Emitter, Lowering, lowers
 from compiler.lowering.boxes import box_sides
-from netspec.dims import Dim
+from netspec.dims import Dim, symbol
 from netspec.ops.suppression import Nms, Proposals
 from netspec.tensor import TensorType
 
@@ -167,8 +167,12 @@ class NmsLowering(Lowering):
 
         NonMaxSuppression then sees N·C images.
         """
-        boxes, scores, own = _scored(op, node)
+        boxes, scores = _one_at_least(node)
         size, classes = node.types[1].shape[1], 1 if op.agnostic else op.classes(node.types[1])
+        if op.candidates is not None and isinstance(size, int) and size > op.candidates:
+            boxes, scores = _above(op, node, boxes, scores, size)
+            size = symbol("above")
+        boxes, scores, own = _scored(op, node, boxes, scores)
         alone = node.types[0].rank == 4 and not op.agnostic
         if op.candidates is not None and not (isinstance(size, int) and size <= op.candidates):
             count, size = _at_most(node, scores, 2, size, op.candidates)
@@ -204,6 +208,30 @@ class NmsLowering(Lowering):
         node.emit_part("ReduceSum", [ones, node.constant("boxes_axis", [1])], "counts", keepdims=0)
 
 
+def _above(op: Nms, node: Emitter, boxes: str, scores: str, size: int) -> tuple[str, str]:
+    """The boxes, and their scores N × B × C, of which a class in any image is above the least, and the first box.
+
+    Choosing the best of all of them takes longer than all the rest, and of nearly all no score counts. One is left at
+    least, so that what follows has something to choose from.
+    """
+    counting = _foreground(op, node, scores, "counting")
+    of_image = node.emit("ReduceMax", [counting, node.constant("class_axis", [2])], "most_of_boxes", keepdims=0)
+    most = node.emit("ReduceMax", [of_image, node.constant("image_axis", [0])], "most_of_box", keepdims=0)
+    first = node.array("first_box", np.arange(size) == 0)
+    some = node.emit("Or", [node.emit("Greater", [most, node.scalar("worst", op.score)], "above"), first], "left")
+    places = node.emit("Reshape", [node.emit("NonZero", [some], "places_left"), node.constant("flat", [-1])], "index")
+    boxes = node.emit("Gather", [boxes, places], "boxes_left", axis=1)
+    return boxes, node.emit("Gather", [scores, places], "scores_left", axis=1)
+
+
+def _foreground(op: Nms, node: Emitter, values: str, name: str) -> str:
+    """Scores or boxes N × B × C … without the background's, which stand first."""
+    if not op.background:
+        return values
+    behind = [node.constant(key, [at]) for key, at in (("first_class", 1), ("end", 2**62), ("class_axis", 2))]
+    return node.emit("Slice", [values, *behind], name)
+
+
 def _by_class(node: Emitter, boxes: str, size: Dim) -> str:
     """Boxes N × C × B × 4 as (N·C) × B × 4."""
     if isinstance(size, int):
@@ -221,17 +249,14 @@ def _in_a_row(node: Emitter, kept: str, size: Dim, classes: int) -> str:
     return node.emit("Flatten", [kept], "in_a_row", axis=1)
 
 
-def _scored(op: Nms, node: Emitter) -> tuple[str, str, str]:
+def _scored(op: Nms, node: Emitter, boxes: str, scores: str) -> tuple[str, str, str]:
     """Boxes N × B × 4 or N × C × B × 4, their scores N × C × B, and the class of each, N × B, where it has but one."""
-    boxes, scores = _one_at_least(node)
     of_class = node.types[0].rank == 4
-    classes = node.constant("class_axis", [2]) if op.background or op.agnostic else ""
-    if op.background:
-        behind = [node.constant("first_class", [1]), node.constant("end", [2**62]), classes]
-        scores = node.emit("Slice", [scores, *behind], "foreground")
-        boxes = node.emit("Slice", [boxes, *behind], "foreground_boxes") if of_class else boxes
+    scores = _foreground(op, node, scores, "foreground")
+    boxes = _foreground(op, node, boxes, "foreground_boxes") if of_class else boxes
     own = ""
     if op.agnostic:
+        classes = node.constant("class_axis", [2])
         own = node.emit("ArgMax", [scores], "own_class", axis=2, keepdims=0)
         scores = node.emit("ReduceMax", [scores, classes], "own_score")
         if of_class:

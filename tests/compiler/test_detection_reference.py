@@ -130,7 +130,7 @@ def with_given_proposals(name: str) -> Network:
     text = path.read_text()
     given = re.sub(r"^  proposals: \{proposals: .*", "  proposals: {identity: , from: rois}", text, flags=re.MULTILINE)
     given = given.replace("inputs:\n", "inputs:\n  rois: {shape: [N, P, 4], sizes: {P: 4}}\n")
-    checked = check_source(Source(str(path), re.sub(r"^expect:\n(  .*\n)+", "", given, flags=re.MULTILINE)))
+    checked = check_source(Source(str(path), re.sub(r"^(expect|train):\n(  .*\n)+", "", given, flags=re.MULTILINE)))
     assert checked.network is not None, [d.message for d in checked.diagnostics]
     return checked.network
 

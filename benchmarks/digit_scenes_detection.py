@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.scenes import Variant, train
 
-NAMES = ("yolo", "yolov3", "ssd", "faster_rcnn")
+NAMES = ("yolo", "ssd", "faster_rcnn")
 
 
 def main() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -74,21 +76,21 @@ class AnchoredCriterion(Criterion):
         """Whether it is boxes, not their priors, that are left out where they overlap an object."""
         return True
 
+    @abstractmethod
     def position(self, numbers: Tensor, wanted: Tensor) -> Tensor:
         """The error of σ(tx), σ(ty), tw and th of P boxes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def objects(self, logits: Tensor, overlaps: Tensor) -> Tensor:
         """The error of the objectness of P boxes that overlap their objects so much."""
-        raise NotImplementedError
 
+    @abstractmethod
     def background(self, logits: Tensor) -> Tensor:
         """The error of the objectness of boxes that are to have none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def classification(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The error of the classes P × C."""
-        raise NotImplementedError
 
 
 class YoloV2Criterion(AnchoredCriterion):

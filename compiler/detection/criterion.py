@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,7 +35,7 @@ class Target:
         return replace(self, boxes=self.boxes.to(device), labels=self.labels.to(device), ignore=self.ignore.to(device))
 
 
-class Criterion(nn.Module):
+class Criterion(nn.Module, ABC):
     """A detector's loss. A subclass finds in the network what it has to know: anchors, strides, classes.
 
     Attributes:
@@ -54,6 +55,7 @@ class Criterion(nn.Module):
         )
         return dict(zip(self.names, whole, strict=True))
 
+    @abstractmethod
     def run(self, module: nn.Module, inputs: tuple[Tensor, ...], targets: list[Target]) -> dict[str, Tensor]:
         """The parts of the loss by name, scalars whose sum is minimised.
 
@@ -62,4 +64,3 @@ class Criterion(nn.Module):
             inputs: a batch, in the order of the network's inputs; the first is N × C × H × W images.
             targets: the objects of each of the N images.
         """
-        raise NotImplementedError

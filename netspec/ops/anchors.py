@@ -1,5 +1,6 @@
 """Boxes that stand at every place of a map, and what a head predicts for each of them."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from math import sqrt
 from typing import Annotated, ClassVar, NamedTuple
@@ -31,9 +32,9 @@ class _AtEveryPlace(Op):
 
     most_inputs: ClassVar[int | None] = None
 
+    @abstractmethod
     def cells(self) -> tuple[tuple[Cell, ...], ...]:
         """The boxes of a place, for each level."""
-        raise NotImplementedError
 
     def levels(self, *inputs: TensorType) -> tuple[TensorType, ...]:
         """The maps at whose places boxes stand."""

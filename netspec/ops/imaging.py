@@ -101,50 +101,45 @@ class Prepare(Fitting, written=False):
             yield Line("scale", f"min({self.shortest}/shorter, {self.longest}/longer)", "r")
 
 
-class BoxesOfImage(Fitting, written=False):
+class _BesideImage(Fitting, written=False):
+    """What reads a result and, for its size, the pixels of the image that it is of."""
+
+    least_inputs: ClassVar[int] = 2
+    most_inputs: ClassVar[int | None] = 2
+
+    def window(self, *inputs: TensorType) -> Window:
+        return SCRAMBLED
+
+
+class BoxesOfImage(_BesideImage, written=False):
     """Boxes in pixels of the network's input as boxes in pixels of the image, kept within it.
 
     In: N × B × 4, and the image's pixels N × height × width × C. Out: N × B × 4. Boxes of zeros stay zeros.
     """
 
     kind: ClassVar[str] = "boxes_of_image"
-    least_inputs: ClassVar[int] = 2
-    most_inputs: ClassVar[int | None] = 2
     reads: ClassVar[tuple[str, ...]] = ("float32", "uint8")
 
-    def window(self, *inputs: TensorType) -> Window:
-        return SCRAMBLED
 
-
-class BoxesOfInput(Fitting, written=False):
+class BoxesOfInput(_BesideImage, written=False):
     """Boxes in pixels of the image as boxes in pixels of the network's input: `boxes_of_image` undone.
 
-    In: N × B × 4, and the image's pixels N × height × width × C. Out: N × B × 4. Boxes of zeros stay zeros.
+    In: N × B × 4, and the image's pixels N × height × width × C. Out: N × B × 4. Boxes without area stay so.
     """
 
     kind: ClassVar[str] = "boxes_of_input"
-    least_inputs: ClassVar[int] = 2
-    most_inputs: ClassVar[int | None] = 2
     reads: ClassVar[tuple[str, ...]] = ("float32", "uint8")
 
-    def window(self, *inputs: TensorType) -> Window:
-        return SCRAMBLED
 
-
-class MaskOfImage(Fitting, written=False):
+class MaskOfImage(_BesideImage, written=False):
     """Class numbers of the network's pixels as class numbers of the image's: each takes that of the nearest one.
 
     In: N × H × W of whole numbers, and the image's pixels N × height × width × C. Out: N × height × width.
     """
 
     kind: ClassVar[str] = "mask_of_image"
-    least_inputs: ClassVar[int] = 2
-    most_inputs: ClassVar[int | None] = 2
     reads: ClassVar[tuple[str, ...]] = ("int64", "uint8")
 
     def output(self, *inputs: TensorType) -> TensorType:
         mask, pixels = inputs
         return TensorType((mask.shape[0], *pixels.shape[1:3]), mask.dtype)
-
-    def window(self, *inputs: TensorType) -> Window:
-        return SCRAMBLED

@@ -58,7 +58,7 @@ class ModelOptions:
         threads: CPU threads inside one operator; None for the cores divided by the instances.
         instances: how many batches run at once.
         max_batch: the most rows in a batch, where the model's batch is free; 1 turns batching off.
-        insist_on_batching: whether to refuse a model whose rows can't run together, since its configuration says they can.
+        insist_on_batching: whether to refuse a model whose rows can't run together, as its configuration says they can.
         preferred_batches: sizes at which a batch isn't kept waiting for more; empty: as soon as an instance is idle.
         max_delay: the seconds that a batch may wait for more rows.
         max_queue: the most requests that wait; more are refused at once.

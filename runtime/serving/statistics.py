@@ -114,7 +114,7 @@ class Statistics:
 def percentile(histogram: Histogram, share: float) -> float:
     """The latency in seconds that `share` (in 0…1) of those counted don't exceed, interpolated in its bucket.
 
-    It is 0 where nothing was counted. Above the last bound the last bound is given, since a bucket without an end has no inside.
+    It is 0 where nothing was counted, and the last bound where it lies above, as that bucket has no end.
     """
     wanted = share * sum(histogram.counts)
     edges: Sequence[float] = (0.0, *LATENCY_BOUNDS)

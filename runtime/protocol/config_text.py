@@ -1,4 +1,4 @@
-"""A model configuration as text: read from ``config.pbtxt`` or JSON, with the place of each field for error messages."""
+"""A model configuration as text: ``config.pbtxt`` or JSON is read, and errors say where in it they are."""
 
 import json
 import re
@@ -52,7 +52,7 @@ class ConfigText:
         return f"{self.source}:{line}:{column}"
 
 
-def read_config(path: Path) -> ConfigText:
+def parse_config(path: Path) -> ConfigText:
     """Reads a ``config.pbtxt``.
 
     Raises:
@@ -78,7 +78,7 @@ def read_config(path: Path) -> ConfigText:
     return ConfigText(message, str(path), text)
 
 
-def read_json(text: str, source: str) -> ConfigText:
+def parse_json(text: str, source: str) -> ConfigText:
     """Reads a configuration from JSON, in which a load request carries it; `source` says so in error messages.
 
     Raises:

@@ -1,107 +1,84 @@
 """A ``config.pbtxt`` in Triton's form: what it asks for becomes options, or is refused with its place and a reason."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
-from runtime.engine import MAX_THREADS
+from runtime.engine import MAX_THREADS, Device
 from runtime.errors import ModelError
 from runtime.protocol.config_fields import check_fields
-from runtime.protocol.config_text import ConfigText, read_config, read_json
+from runtime.protocol.config_text import ConfigText, parse_config, parse_json
+from runtime.protocol.datatypes import DATATYPES
 from runtime.protocol.messages import DataType, Message, message_class
-from runtime.serving.options import ModelOptions, Warmup, WarmupInput
+from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
+from runtime.tensors import TensorSpec
+
+log = logging.getLogger(__name__)
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
-FILE_NAME = "config.pbtxt"
+
+# The types of elements, by their numbers in a configuration.
+TYPE_NAMES = {"BYTES": "TYPE_STRING"}
+ELEMENT_TYPES = {
+    DataType.values_by_name[TYPE_NAMES.get(name, f"TYPE_{name}")].number: dtype for dtype, name in DATATYPES.items()
+}
 
 _KINDS = message_class("inference.ModelInstanceGroup").Kind
 _ACTIONS = message_class("inference.ModelQueuePolicy").TimeoutAction
 _MICROSECONDS = 1e-6
 
 
-@dataclass(frozen=True)
-class VersionPolicy:
-    """Which versions of a model are served: the `latest` so many, or those in `specific`, or all where both are None."""
-
-    latest: int | None = 1
-    specific: frozenset[int] | None = None
-
-    def choose(self, versions: Iterable[int]) -> list[int]:
-        """Those of `versions` that are served, in ascending order."""
-        ordered = sorted(versions)
-        if self.specific is not None:
-            return [version for version in ordered if version in self.specific]
-        return ordered if self.latest is None else ordered[-self.latest :]
-
-
-@dataclass(frozen=True)
-class ModelConfiguration:
-    """What a model's configuration asks for.
-
-    Attributes:
-        config: the configuration as it was read.
-        options: how the model is served.
-        versions: which of its versions are served.
-        filename: the model's file in a version's folder.
-        labels: by the name of an output, the file in the model's folder that has its labels, a line each.
-        warnings: fields that have no effect, with the reason.
-    """
-
-    config: ConfigText
-    options: ModelOptions
-    versions: VersionPolicy
-    filename: str
-    labels: Mapping[str, str]
-    warnings: tuple[str, ...]
-
-
-def read_configuration(path: Path, model: str, defaults: ModelOptions) -> ModelConfiguration:
-    """Reads the ``config.pbtxt`` of `model`; what it says nothing of is as in `defaults`.
+def read_config(path: Path, defaults: ModelOptions) -> ModelOptions:
+    """Reads the ``config.pbtxt`` in a model's folder; what it says nothing of is as in `defaults`.
 
     Raises:
         ModelError: the file cannot be read, is no configuration, or asks for what cannot be done. The message has the
             line and column, the field and the reason.
     """
-    return _configuration(read_config(path), path.parent, model, defaults)
+    return _options(parse_config(path), path.parent.name, path.parent, defaults)
 
 
-def read_override(text: str, folder: Path, model: str, defaults: ModelOptions) -> ModelConfiguration:
-    """The same for the JSON text that a load request carries in place of the file in the model's `folder`."""
-    return _configuration(read_json(text, f"the 'config' of the request to load '{model}'"), folder, model, defaults)
+def read_override(model: str, text: str, defaults: ModelOptions) -> ModelOptions:
+    """Reads the JSON that a request to load `model` carries in place of the file; it may name no files.
+
+    Raises:
+        ModelError: as for a file; the message names the field and the reason.
+    """
+    return _options(parse_json(text, "the request's 'config'"), model, None, defaults)
 
 
-def _configuration(config: ConfigText, folder: Path, model: str, defaults: ModelOptions) -> ModelConfiguration:
-    warnings = check_fields(config)
+def _options(config: ConfigText, model: str, folder: Path | None, defaults: ModelOptions) -> ModelOptions:
+    """What the configuration of `model` asks for; `folder` is where its files are, None where it may have none."""
+    for warning in check_fields(config):
+        log.warning("%s", warning)
     _check_identity(config, model)
     message = config.message
     instances, device = _instances(config, defaults)
     max_batch = _max_batch(config, defaults)
     batching = message.dynamic_batching
-    policy = batching.default_queue_policy
-    options = replace(
+    return replace(
         defaults,
         device=device,
         threads=_threads(config, defaults),
         instances=instances,
         max_batch=max_batch,
+        insist_on_batching=message.max_batch_size > 1,
         preferred_batches=_preferred_batches(config, max_batch),
-        max_delay=batching.max_queue_delay_microseconds * _MICROSECONDS,
-        max_queue=policy.max_queue_size or defaults.max_queue,
+        max_delay=batching.max_queue_delay_microseconds * _MICROSECONDS or defaults.max_delay,
+        max_queue=batching.default_queue_policy.max_queue_size or defaults.max_queue,
         timeout=_timeout(config, defaults),
         warmup=tuple(_warmup(config, nth, warmup, folder) for nth, warmup in enumerate(message.model_warmup)),
-    )
-    return ModelConfiguration(
-        config,
-        options,
-        _versions(config),
-        _file_name(config, "default_model_filename", message.default_model_filename) or "model.onnx",
-        {
-            output.name: _file_name(config, "output.label_filename", output.label_filename, nth)
+        versions=_versions(config),
+        file=_file_name(config, "default_model_filename", message.default_model_filename) or defaults.file,
+        inputs=_tensors(config, "input", message.input),
+        outputs=_tensors(config, "output", message.output),
+        labels={
+            output.name: _labels(config, nth, output.label_filename, folder)
             for nth, output in enumerate(message.output)
             if output.label_filename
         },
-        warnings,
     )
 
 
@@ -114,25 +91,30 @@ def _check_identity(config: ConfigText, model: str) -> None:
         raise config.error("platform", f"is '{message.platform}': only ONNX models are served", f"write '{PLATFORM}'")
     if message.backend not in ("", BACKEND):
         raise config.error("backend", f"is '{message.backend}': only ONNX models are served", f"write '{BACKEND}'")
-    for kind, tensors in (("input", message.input), ("output", message.output)):
-        for nth, tensor in enumerate(tensors):
-            _check_tensor(config, kind, nth, tensor)
 
 
-def _check_tensor(config: ConfigText, kind: str, nth: int, tensor: Message) -> None:
-    """Checks what is said of an input or output as far as the model isn't needed for it."""
-    if not tensor.name:
-        raise config.error(kind, "has no name", "give it the name that the model has for it", nth)
-    if tensor.data_type == DataType.values_by_name["TYPE_INVALID"].number:
-        raise config.error(kind, f"'{tensor.name}' has no data_type", "write for example TYPE_FP32", nth)
-    if bad := [size for size in tensor.dims if size < 1 and size != -1]:
-        raise config.error(kind, f"'{tensor.name}' has {bad[0]} in its dims", "-1 stands for any size", nth)
-    if kind == "input" and tensor.format and len(tensor.dims) != 3:
-        raise config.error(kind, f"'{tensor.name}' has a format of images but not 3 dims", "take the format out", nth)
+def _tensors(config: ConfigText, kind: str, tensors: Sequence[Message]) -> tuple[TensorSpec, ...]:
+    """The declared inputs or outputs, with the batch in front of the dims where there is one."""
+    batch = (None,) if config.message.max_batch_size else ()
+    specs: dict[str, TensorSpec] = {}
+    for nth, tensor in enumerate(tensors):
+        if not tensor.name:
+            raise config.error(kind, "has no name", "give it the name that the model has for it", nth)
+        if tensor.name in specs:
+            raise config.error(kind, f"'{tensor.name}' is declared twice", "take one out", nth)
+        if tensor.data_type not in ELEMENT_TYPES:
+            raise config.error(kind, f"'{tensor.name}' has no data_type of ONNX's", "write for example TYPE_FP32", nth)
+        if bad := [size for size in tensor.dims if size < 1 and size != -1]:
+            raise config.error(kind, f"'{tensor.name}' has {bad[0]} in its dims", "-1 stands for any size", nth)
+        if kind == "input" and tensor.format and len(tensor.dims) != 3:
+            raise config.error(kind, f"'{tensor.name}' has the format of an image but not 3 dims", None, nth)
+        shape = (*batch, *(None if size == -1 else size for size in tensor.dims))
+        specs[tensor.name] = TensorSpec(tensor.name, ELEMENT_TYPES[tensor.data_type], shape)
+    return tuple(specs.values())
 
 
 def _max_batch(config: ConfigText, defaults: ModelOptions) -> int:
-    """The most rows in a batch. As in Triton, a file that says nothing of its inputs leaves the choice to the server."""
+    """The most rows in a batch. As in Triton, a file that declares no inputs leaves the choice to the server."""
     message = config.message
     if message.max_batch_size < 0:
         raise config.error("max_batch_size", "is negative", "0 is no batching")
@@ -161,9 +143,9 @@ def _timeout(config: ConfigText, defaults: ModelOptions) -> float | None:
     return policy.default_timeout_microseconds * _MICROSECONDS or defaults.timeout
 
 
-def _instances(config: ConfigText, defaults: ModelOptions) -> tuple[int, str]:
+def _instances(config: ConfigText, defaults: ModelOptions) -> tuple[int, Device]:
     """How many instances there are, and the device that they run on."""
-    devices = {"KIND_AUTO": defaults.device, "KIND_CPU": "cpu", "KIND_GPU": "cuda"}
+    devices: Mapping[str, Device] = {"KIND_AUTO": defaults.device, "KIND_CPU": "cpu", "KIND_GPU": "cuda"}
     groups = config.message.instance_group
     if not groups:
         return defaults.instances, defaults.device
@@ -203,35 +185,58 @@ def _versions(config: ConfigText) -> VersionPolicy:
             if bad := [version for version in policy.specific.versions if version < 1]:
                 path = "version_policy.specific.versions"
                 raise config.error(path, f"has {bad[0]}", "versions are numbers from 1 on")
-            return VersionPolicy(latest=None, specific=frozenset(policy.specific.versions))
+            if not policy.specific.versions:
+                raise config.error("version_policy.specific", "names no versions", "name those to serve")
+            return VersionPolicy(latest=None, specific=tuple(str(version) for version in policy.specific.versions))
         case _:
             return VersionPolicy(latest=policy.latest.num_versions or 1)
 
 
-def _warmup(config: ConfigText, nth: int, warmup: Message, folder: Path) -> Warmup:
+def _warmup(config: ConfigText, nth: int, warmup: Message, folder: Path | None) -> Warmup:
     if not warmup.inputs:
         raise config.error("model_warmup", "has no inputs", "say the shape and data of every input", nth)
     inputs = {name: _warmup_input(config, nth, name, given, folder) for name, given in sorted(warmup.inputs.items())}
     return Warmup(warmup.name, inputs, max(warmup.batch_size, 1), max(warmup.count, 1))
 
 
-def _warmup_input(config: ConfigText, nth: int, name: str, given: Message, folder: Path) -> WarmupInput:
+def _warmup_input(config: ConfigText, nth: int, name: str, given: Message, folder: Path | None) -> WarmupInput:
+    declared = {spec.name: spec for spec in _tensors(config, "input", config.message.input)}
+    dtype = ELEMENT_TYPES.get(given.data_type)
+    if name in declared and dtype != declared[name].dtype:
+        raise config.error("model_warmup", f"input '{name}' has another data_type than the input", None, nth)
     if bad := [size for size in given.dims if size < 1]:
         raise config.error("model_warmup", f"input '{name}' has {bad[0]} in its dims", "a run has sizes above 0", nth)
+    shape = tuple(given.dims)
     match given.WhichOneof("input_data_type"):
         case "input_data_file":
-            file = _file_name(config, "model_warmup", given.input_data_file, nth)
-            return WarmupInput(tuple(given.dims), folder / "warmup" / file)
+            return WarmupInput(shape, _file(config, "model_warmup", nth, given.input_data_file, folder, "warmup"))
         case "zero_data":
-            return WarmupInput(tuple(given.dims), "zero")
+            return WarmupInput(shape, "zero")
         case "random_data":
-            return WarmupInput(tuple(given.dims), "random")
+            return WarmupInput(shape, "random")
         case _:
             raise config.error("model_warmup", f"input '{name}' has no data", "write random_data: true", nth)
 
 
+def _labels(config: ConfigText, nth: int, name: str, folder: Path | None) -> tuple[str, ...]:
+    """The lines of the file of labels."""
+    file = _file(config, "output.label_filename", nth, name, folder)
+    try:
+        return tuple(file.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise config.error("output.label_filename", f"can't be read: {file}: {reason}", None, nth) from None
+
+
+def _file(config: ConfigText, path: str, nth: int, name: str, folder: Path | None, *within: str) -> Path:
+    """A file that the configuration names; one that came with a request may name none."""
+    if folder is None:
+        raise config.error(path, f"names the file '{name}'; a request to load a model may name none", None, nth)
+    return folder.joinpath(*within, _file_name(config, path, name, nth))
+
+
 def _file_name(config: ConfigText, path: str, name: str, nth: int = 0) -> str:
     """`name`, which is that of a file in a known folder and leads nowhere else."""
-    if name and (name != PurePath(name).name or name in (".", "..") or "\\" in name or "\0" in name):
-        raise config.error(path, f"is '{name}', a path out of its folder", "write the plain name of a file", nth)
+    if name and (name != PurePath(name).name or name in (".", "..") or set(name) & set("\\:\0")):
+        raise config.error(path, f"is '{name}', which is no plain name of a file", "name a file in its folder", nth)
     return name

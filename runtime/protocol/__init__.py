@@ -1,1 +1,1 @@
-"""The Open Inference Protocol V2: its messages, datatypes and checks, for REST and gRPC alike."""
+"""The Open Inference Protocol V2 as both of its forms have it: datatypes, the checks of a request, what is told."""

@@ -103,8 +103,8 @@ _HELP = "the fields are those of Triton's model configuration"
 
 
 def _plain(message: str) -> str:
-    """An error of protobuf's without its own mention of the place."""
-    return re.sub(r"^\d+:\d+ : ", "", message).replace("\n", " ")
+    """An error of protobuf's without its own mention of the place, and without a list of all fields that there are."""
+    return re.sub(r"^\d+:\d+ : |\s+Available Fields.*", "", message, flags=re.DOTALL).replace("\n", " ")
 
 
 def _places(text: str) -> dict[str, list[tuple[int, int]]]:

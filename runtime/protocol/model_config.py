@@ -26,7 +26,7 @@ ELEMENT_TYPES = {
 
 _KINDS = message_class("inference.ModelInstanceGroup").Kind
 _ACTIONS = message_class("inference.ModelQueuePolicy").TimeoutAction
-_MICROSECONDS = 1e-6
+_PER_SECOND = 1e6  # microseconds
 
 
 def read_config(path: Path, defaults: ModelOptions) -> ModelOptions:
@@ -65,7 +65,7 @@ def _options(config: ConfigText, model: str, folder: Path | None, defaults: Mode
         max_batch=max_batch,
         insist_on_batching=message.max_batch_size > 1,
         preferred_batches=_preferred_batches(config, max_batch),
-        max_delay=batching.max_queue_delay_microseconds * _MICROSECONDS or defaults.max_delay,
+        max_delay=batching.max_queue_delay_microseconds / _PER_SECOND or defaults.max_delay,
         max_queue=batching.default_queue_policy.max_queue_size or defaults.max_queue,
         timeout=_timeout(config, defaults),
         warmup=tuple(_warmup(config, nth, warmup, folder) for nth, warmup in enumerate(message.model_warmup)),
@@ -139,7 +139,7 @@ def _timeout(config: ConfigText, defaults: ModelOptions) -> float | None:
     if policy.timeout_action == _ACTIONS.Value("DELAY"):
         path = "dynamic_batching.default_queue_policy.timeout_action"
         raise config.error(path, "DELAY is not supported: a request that waited too long is refused", "write REJECT")
-    return policy.default_timeout_microseconds * _MICROSECONDS or defaults.timeout
+    return policy.default_timeout_microseconds / _PER_SECOND or defaults.timeout
 
 
 def _instances(config: ConfigText, defaults: ModelOptions) -> tuple[int, Device]:

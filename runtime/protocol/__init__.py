@@ -1,1 +1,1 @@
-"""The Open Inference Protocol V2 as both of its forms have it: datatypes, the checks of a request, what is told."""
+"""The Open Inference Protocol V2 apart from its transports: messages, datatypes, checks, and models described in it."""

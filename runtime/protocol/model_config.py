@@ -24,6 +24,9 @@ ELEMENT_TYPES = {
     DataType.values_by_name[TYPE_NAMES.get(name, f"TYPE_{name}")].number: dtype for dtype, name in DATATYPES.items()
 }
 
+# Each is a thread that runs the model; more than this are a mistake.
+MAX_INSTANCES = 256
+
 _KINDS = message_class("inference.ModelInstanceGroup").Kind
 _ACTIONS = message_class("inference.ModelQueuePolicy").TimeoutAction
 _PER_SECOND = 1e6  # microseconds
@@ -158,7 +161,10 @@ def _instances(config: ConfigText, defaults: ModelOptions) -> tuple[int, Device]
         found.add(devices[kind])
     if len(found) > 1:
         raise config.error("instance_group", "has groups on several devices", "give all groups one kind", 1)
-    return sum(max(group.count, 1) for group in groups), found.pop()
+    count = sum(max(group.count, 1) for group in groups)
+    if count > MAX_INSTANCES:
+        raise config.error("instance_group.count", f"comes to {count} instances", f"{MAX_INSTANCES} are the most")
+    return count, found.pop()
 
 
 def _threads(config: ConfigText, defaults: ModelOptions) -> int | None:

@@ -45,8 +45,13 @@ def config_of(model: ServedModel) -> Message:
     return config
 
 
+def config_json(model: ServedModel) -> dict[str, Any]:
+    """The same as JSON: names as in the `.proto` file, numbers as numbers, and what is unset at its default."""
+    return as_json(config_of(model))
+
+
 def as_json(message: Message) -> dict[str, Any]:
-    """A message as the protocol's JSON: names as in the `.proto` file, numbers as numbers, and defaults too."""
+    """A message as JSON; a message within it only where it is set."""
     fields: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         if field.has_presence and not message.HasField(field.name):

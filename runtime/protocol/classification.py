@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from runtime.serving.model import ServedModel
+
 
 def classify(array: np.ndarray, count: int, labels: Sequence[str] | None) -> np.ndarray:
     """The `count` greatest values of an output, the greatest first, each as the text ``value:index[:label]``.
@@ -29,3 +31,8 @@ def classify(array: np.ndarray, count: int, labels: Sequence[str] | None) -> np.
             text = f"{value:f}" if rows.dtype.kind == "f" else str(int(value))
             texts[row, place] = f"{text}:{index}:{named[index]}" if named else f"{text}:{index}"
     return texts if array.ndim > 1 else texts[0]
+
+
+def labels_of(model: ServedModel, output: str) -> Sequence[str] | None:
+    """The names of an output's classes: those that the model's configuration gives it, else those in its file."""
+    return model.options.labels.get(output) or model.metadata.labels

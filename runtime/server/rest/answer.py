@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from runtime.protocol.classification import classify
+from runtime.protocol.classification import classify, labels_of
 from runtime.protocol.datatypes import DATATYPES
 from runtime.protocol.elements import Buffer, to_raw
 from runtime.protocol.tensors import invalid
@@ -50,7 +50,7 @@ def _formed(model: ServedModel, name: str, array: np.ndarray, form: OutputForm) 
         return array
     if not array.size:
         raise invalid(f"output '{name}' is empty: there is nothing that the parameter 'classification' could rank")
-    return classify(array, form.classes, model.metadata.labels)
+    return classify(array, form.classes, labels_of(model, name))
 
 
 def _output(name: str, array: np.ndarray, form: OutputForm, raws: list[Buffer]) -> dict[str, Any]:

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from runtime.serving.model import ServedModel
 
-def classify(array: np.ndarray, count: int, labels: Sequence[str] | None, by_rows: bool) -> np.ndarray:
+
+def classify(array: np.ndarray, count: int, labels: Sequence[str] | None) -> np.ndarray:
     """The `count` greatest values of an output, the greatest first, each as the text ``value:index[:label]``.
 
     Args:
-        array: the output, of numbers, not empty.
+        array: the output, of numbers, not empty: [batch, …], or without a batch where it has one dimension or none.
         count: how many to give; all where the output has fewer.
         labels: the names of the classes, where there is one for each.
-        by_rows: whether the first dimension is the batch; otherwise the output is taken as a whole.
 
     Returns:
-        Texts [batch, count], or [count] where it is not by rows.
+        Texts [batch, count], or [count] without a batch.
     """
-    rows = array.reshape(len(array) if by_rows else 1, -1)
+    rows = array.reshape(len(array) if array.ndim > 1 else 1, -1)
     classes = rows.shape[1]
     named = labels if labels is not None and len(labels) == classes else None
     sortable = np.nan_to_num(rows, nan=-np.inf, posinf=np.inf, neginf=-np.inf) if rows.dtype.kind == "f" else rows
@@ -29,4 +30,9 @@ def classify(array: np.ndarray, count: int, labels: Sequence[str] | None, by_row
             value = rows[row, index]
             text = f"{value:f}" if rows.dtype.kind == "f" else str(int(value))
             texts[row, place] = f"{text}:{index}:{named[index]}" if named else f"{text}:{index}"
-    return texts if by_rows else texts[0]
+    return texts if array.ndim > 1 else texts[0]
+
+
+def labels_of(model: ServedModel, output: str) -> Sequence[str] | None:
+    """The names of an output's classes: those that the model's configuration gives it, else those in its file."""
+    return model.options.labels.get(output) or model.metadata.labels

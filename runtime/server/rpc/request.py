@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.protocol.classification import classify
+from runtime.protocol.classification import in_classes
 from runtime.protocol.datatypes import DATATYPES
 from runtime.protocol.elements import from_raw, text_of, to_raw
 from runtime.protocol.messages import Message, ModelInferResponse
@@ -50,13 +50,11 @@ class Question:
         inference: what is asked of the model.
         id: the client's own name for it, which the answer has too.
         classes: by output, how many of its greatest values to give in its place.
-        wants_final: whether a stream should have an empty answer behind the last one too.
     """
 
     inference: InferenceRequest
     id: str
     classes: Mapping[str, int] = field(default_factory=dict)
-    wants_final: bool = False
 
 
 def read_request(message: Message, model: ServedModel) -> Question:
@@ -65,7 +63,6 @@ def read_request(message: Message, model: ServedModel) -> Question:
     Raises:
         Refused: INVALID or UNSUPPORTED; the text names the field.
     """
-    parameters = values_of(message.parameters)
     outputs = tuple(output.name for output in message.outputs)
     check_outputs(model.outputs, outputs)
     texts = {spec.name for spec in model.outputs if spec.dtype.hasobject}
@@ -77,11 +74,8 @@ def read_request(message: Message, model: ServedModel) -> Question:
             classes[output.name] = count
             if output.name in texts:
                 raise invalid(f"output '{output.name}' is BYTES, which the parameter 'classification' can't rank")
-    final = parameters.get("triton_enable_empty_final_response", False)
-    if not isinstance(final, bool):
-        raise invalid("the parameter 'triton_enable_empty_final_response' is neither true nor false")
-    inference = InferenceRequest(_feeds(message, model), outputs, timeout_of(parameters))
-    return Question(inference, message.id, classes, final)
+    inference = InferenceRequest(_feeds(message, model), outputs, timeout_of(values_of(message.parameters)))
+    return Question(inference, message.id, classes)
 
 
 def values_of(parameters: Mapping[str, Message]) -> dict[str, Any]:
@@ -146,13 +140,7 @@ def write_answer(model: ServedModel, question: Question, result: InferenceResult
     answer = ModelInferResponse(model_name=model.name, model_version=model.version, id=question.id)
     for name, array in result.outputs.items():
         if count := question.classes.get(name):
-            array = _classes(model, name, array, count)
+            array = in_classes(model, name, array, count)
         answer.outputs.add(name=name, datatype=DATATYPES[array.dtype], shape=array.shape)
         answer.raw_output_contents.append(bytes(to_raw(array)))
     return answer
-
-
-def _classes(model: ServedModel, name: str, array: np.ndarray, count: int) -> np.ndarray:
-    if not array.size:
-        raise invalid(f"output '{name}' is empty: there is nothing that the parameter 'classification' can rank")
-    return classify(array, count, model.options.labels.get(name) or model.metadata.labels)

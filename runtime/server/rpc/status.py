@@ -4,8 +4,6 @@ import logging
 
 import grpc
 
-from runtime.protocol.messages import Message
-from runtime.protocol.tensors import invalid
 from runtime.serving.refused import Reason, Refused
 
 log = logging.getLogger(__name__)
@@ -50,15 +48,3 @@ async def abort(context: grpc.aio.ServicerContext, refused: Refused) -> None:
     if refused.retry_after is not None:
         metadata = (("grpc-retry-pushback-ms", str(round(refused.retry_after * 1000))),)
     await context.abort(CODES[refused.reason], text_of(refused), metadata)
-
-
-def parsed(kind: type[Message], data: bytes) -> Message:
-    """The message in `data`.
-
-    Raises:
-        Refused: there is none.
-    """
-    try:
-        return kind.FromString(data)
-    except Exception:  # protobuf's error, and others for what is nested without end
-        raise invalid(f"the request is not a message {kind.DESCRIPTOR.full_name}") from None

@@ -1,5 +1,6 @@
 """LitServe with its batching. It has no protocol of its own, so it is given that of the others: V2 in JSON."""
 
+import signal
 from typing import Any
 
 import litserve
@@ -68,6 +69,7 @@ def main() -> None:
         batch_timeout=arguments.delay if batching else 0.0,
     )
     server = litserve.LitServer(api, accelerator="cpu", healthcheck_path="/v2/health/ready", fast_queue=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends its processes; SIGTERM by itself does not
     server.run(
         host="127.0.0.1", port=arguments.port, num_api_servers=1, generate_client_file=False, log_level="warning"
     )

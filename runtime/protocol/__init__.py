@@ -1,0 +1,1 @@
+"""The Open Inference Protocol V2: its messages, datatypes and checks, for REST and gRPC alike."""

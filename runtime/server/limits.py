@@ -1,12 +1,10 @@
 """What one client may take of the server: connections, the size and time of a request's head, and idle time.
 
-Bodies have their bounds where they are read. Nothing here costs a well-behaved request more than two assignments:
+Bodies have their bounds where they are read. Nothing here costs a well-behaved request more than a few assignments:
 what takes too long is found by looking through the connections every second, not by a timer for each.
 """
 
-import asyncio
 import resource
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +13,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Files that the process needs beside its connections: models, libraries, logs, sockets of its own.
 RESERVED_FILES = 256
-SWEEP_SECONDS = 1.0
 # A refused client may go on sending for so long, and finds the answer; a connection cut at once would hide it.
 LINGER_SECONDS = 2.0
 
@@ -181,13 +178,3 @@ def refusal(status: int, message: str) -> bytes:
 def limited(limits: ConnectionLimits) -> type[LimitedProtocol]:
     """The protocol with these bounds."""
     return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})
-
-
-async def sweep(connections: Iterable[Any]) -> None:
-    """Looks through the connections every second, for ever, and ends those that take too long."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        now = loop.time()
-        for connection in list(connections):
-            connection.check_time(now)

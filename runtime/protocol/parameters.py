@@ -1,7 +1,7 @@
 """The parameters that requests carry, whatever the protocol: those that are honoured, and those that are refused.
 
-A parameter that nobody knows is nobody's concern in an inference; in a request to load a model it would be overlooked at
-its sender's cost, so there it is refused.
+A parameter that nobody knows is nobody's concern in an inference. In a request to load a model it is refused, since the
+model would then be served otherwise than it was asked for.
 """
 
 from collections.abc import Collection, Mapping

@@ -27,14 +27,14 @@ class Health:
         """Tells all who watch that the server no longer serves."""
         self._stopping.set()
 
-    async def check(self, received: Received, context: grpc.aio.ServicerContext) -> Message | None:
+    async def check(self, received: Received, context: grpc.aio.ServicerContext) -> Message:
         """The state now."""
         try:
             service = received.read().service
             if service not in SERVICES:
                 raise Refused(Reason.NOT_FOUND, f"there is no service {shown(service)}; there is '{SERVICES[1]}'")
         except Refused as refused:
-            return await abort(context, refused)
+            await abort(context, refused)
         return self._state()
 
     async def watch(self, received: Received, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:

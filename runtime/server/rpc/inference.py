@@ -38,12 +38,12 @@ class Inference:
         self._pending = 0
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def single(self, received: Received, context: grpc.aio.ServicerContext) -> Message | None:
+    async def single(self, received: Received, context: grpc.aio.ServicerContext) -> Message:
         """Answers one request; a client that gives up, or whose deadline passes, has its request dropped."""
         try:
             return await self._answer(received)
         except Exception as error:
-            return await abort(context, refusal_of(error))
+            await abort(context, refusal_of(error))
 
     async def stream(self, requests: AsyncIterator[Received], context: grpc.aio.ServicerContext) -> None:
         """Answers the requests of a stream in their order; one that is refused has an answer that says why."""
@@ -97,9 +97,7 @@ class Inference:
             self._pending -= received.size
 
 
-async def _write(
-    answers: Answers, context: grpc.aio.ServicerContext
-) -> None:
+async def _write(answers: Answers, context: grpc.aio.ServicerContext) -> None:
     """Writes the answers of a stream, each when those before it are written."""
     while (answer := await answers.get()) is not None:
         await context.write(await answer)
@@ -108,9 +106,7 @@ async def _write(
 def _elements(question: Question, result: InferenceResult) -> int:
     """How many elements of an answer have to be written one by one."""
     return sum(
-        array.size
-        for name, array in result.outputs.items()
-        if array.dtype.hasobject or question.classes.get(name)
+        array.size for name, array in result.outputs.items() if array.dtype.hasobject or question.classes.get(name)
     )
 
 

@@ -1,6 +1,5 @@
 """The gRPC server: its service, its bounds, its address, and how it ends."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,7 +150,7 @@ def _answering(call: Call, name: str) -> Any:
         try:
             return kind(**await call(received.read()))
         except Exception as error:
-            return await abort(context, refusal_of(error))
+            await abort(context, refusal_of(error))
 
     return answer
 

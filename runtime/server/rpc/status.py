@@ -1,6 +1,7 @@
 """How a call ends that gets no result."""
 
 import logging
+from typing import NoReturn
 
 import grpc
 
@@ -42,9 +43,10 @@ def text_of(refused: Refused) -> str:
     return refused.message if len(encoded) <= MAX_MESSAGE else encoded[:MAX_MESSAGE].decode("utf-8", "ignore") + "…"
 
 
-async def abort(context: grpc.aio.ServicerContext, refused: Refused) -> None:
+async def abort(context: grpc.aio.ServicerContext, refused: Refused) -> NoReturn:
     """Ends a call; clients that retry wait as long as the refusal says."""
-    metadata = ()
+    metadata: tuple[tuple[str, str], ...] = ()
     if refused.retry_after is not None:
         metadata = (("grpc-retry-pushback-ms", str(round(refused.retry_after * 1000))),)
     await context.abort(CODES[refused.reason], text_of(refused), metadata)
+    raise AssertionError("a call goes on that has been ended")

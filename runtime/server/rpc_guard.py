@@ -1,6 +1,7 @@
 """Who may call over gRPC: what `runtime.server.guard` is for HTTP."""
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -20,6 +21,16 @@ CODES = {
     Reason.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
 }
 
+# By whether requests, and whether answers, are streams.
+MAKERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+# The name of the key that the call in hand was made with.
+caller: ContextVar[str | None] = ContextVar("caller", default=None)
+
 
 class RpcGuard:
     """An interceptor that lets through who may call; a key is in the metadata as it is in HTTP's headers."""
@@ -35,9 +46,10 @@ class RpcGuard:
             return await go_on(call)
         headers = [(key.encode(), _bytes(value)) for key, value in call.invocation_metadata or ()]
         try:
-            self._keys.check(given_key(headers), is_admin_call)
+            name = self._keys.check(given_key(headers), is_admin_call)
         except Refused as refusal:
             return _refusing(await go_on(call), refusal)
+        caller.set(name)
         return await go_on(call)
 
 
@@ -56,6 +68,4 @@ def _refusing(handler: Any, refusal: Refused) -> Any:
     async def refuse(request: Any, context: Any) -> None:
         await context.abort(CODES[refusal.reason], refusal.message)
 
-    if handler.request_streaming and handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
+    return MAKERS[handler.request_streaming, handler.response_streaming](refuse)

@@ -46,7 +46,9 @@ def listen(listener: socket.socket, backlog: int) -> None:
 def address_error(error: OSError, host: str, port: int, option: str = "--port") -> AddressError:
     """What the system says of an address, in words that say what to do."""
     if error.errno == errno.EADDRINUSE:
-        return AddressError(f"port {port} on {host} is in use", help=f"stop what uses it, or take another with {option}")
+        return AddressError(
+            f"port {port} on {host} is in use", help=f"stop what uses it, or take another with {option}"
+        )
     if error.errno == errno.EACCES:
         return AddressError(f"port {port} needs more rights than you have", help=f"take a {option} from 1024 on")
     if error.errno == errno.EADDRNOTAVAIL:

@@ -10,11 +10,9 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
 from starlette.types import ASGIApp
 
 from runtime.server.access import AccessLog
-from runtime.server.address import authority
 from runtime.server.guard import Guard
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
@@ -22,9 +20,6 @@ from runtime.server.limits import ConnectionLimits
 from runtime.server.metrics import metrics_routes
 from runtime.server.rest.app import build_app
 from runtime.server.rest.bodies import BodyLimits
-from runtime.server.rpc.server import RpcServer, start_grpc
-from runtime.server.rpc_guard import RpcGuard
-from runtime.server.rpc_watch import RpcWatch, access_record, traced
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
 
@@ -45,7 +40,12 @@ class Front:
         self._limits = limits
         self._tracing = tracing
         self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="bodies")
-        self._rpc: RpcServer | None = None
+        self._rpc: Any = None
+        if settings.rpc_port is not None:
+            # Whoever turns gRPC off needs not wait for it.
+            from runtime.server.rpc_door import open_rpc
+
+            self._open_rpc = open_rpc
 
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
@@ -53,22 +53,9 @@ class Front:
         await self._http.open(listener)
 
     async def open_rpc(self, listener: socket.socket) -> int:
-        """Begins to answer gRPC at the address that a bound socket holds; returns its port.
-
-        Raises:
-            AddressError: another process took it in the meantime.
-        """
-        host, port = listener.getsockname()[:2]
-        listener.close()
-        certificates = self._settings.certificates
-        self._rpc = await start_grpc(
-            authority(host, port),
-            self._repository,
-            self._settings.max_body,
-            None if certificates is None else _credentials(*certificates.pem()),
-            self._interceptors(),
-        )
-        return self._rpc.port
+        """Begins to answer gRPC at the address that a bound socket holds; returns its port; raises AddressError."""
+        self._rpc = await self._open_rpc(self._repository, self._settings, self._keys, self._tracing, listener)
+        return int(self._rpc.port)
 
     async def close(self, seconds: float) -> None:
         """Takes no more requests, and returns when those accepted are answered or the seconds are over."""
@@ -91,15 +78,3 @@ class Front:
 
             app = Traced(app, self._tracing)
         return app
-
-    def _interceptors(self) -> list[Any]:
-        found: list[Any] = [RpcGuard(self._keys)]
-        if self._settings.access_log:
-            found.insert(0, RpcWatch(access_record))
-        if self._tracing is not None:
-            found.insert(0, RpcWatch(traced(self._tracing)))
-        return found
-
-
-def _credentials(key: bytes, certificates: bytes, authorities: bytes | None) -> Any:
-    return grpc.ssl_server_credentials([(key, certificates)], authorities, require_client_auth=authorities is not None)

@@ -84,7 +84,7 @@ class _Stop:
 
     def __init__(self, end_log: Callable[[], None]) -> None:
         self._end_log = end_log
-        self._asked: Callable[[], None] | None = None
+        self._asked: Callable[[], object] | None = None
 
     def __enter__(self) -> "_Stop":
         numbers = (signal.SIGTERM, signal.SIGINT)

@@ -1,7 +1,7 @@
 """OpenTelemetry traces: a span for each request, with its stages as spans below it. Off unless asked for.
 
-A client's own ``traceparent`` is taken over, so that its span is the parent. What spans are called and carry follows the
-semantic conventions for HTTP and RPC.
+A client's own ``traceparent`` is taken over, so that its span is the parent. What spans are called and carry follows
+the semantic conventions for HTTP and RPC.
 """
 
 import time

@@ -11,7 +11,6 @@ from runtime.cli.options import Seconds, device_option, threads_option
 from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, options
 from runtime.errors import OutputError
 from runtime.model_path import find_model
-from runtime.protocol.model_config import read_config
 from runtime.server.process import Needed, serve
 from runtime.server.settings import Settings
 from runtime.server.tls import Certificates
@@ -47,6 +46,9 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
     if repository is not None:
         if name is not None:
             raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
+        # The messages of the protocol take as long to import as all else here, and files have no configuration.
+        from runtime.protocol.model_config import read_config
+
         needed = Needed.ONE if settings.poll is None else Needed.NONE
         source: Source = Folder(repository, options, read_config)
     else:

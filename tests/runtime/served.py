@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO
 
 MAIN = "from runtime.cli.serve import command; command()"
@@ -57,8 +56,10 @@ def _read(stream: IO[str], lines: list[str]) -> None:
 
 
 @contextmanager
-def serving(*arguments: object, rpc: bool = False, before: str = "", env: dict[str, str] | None = None) -> Iterator[Served]:
-    """A server, which runs `before` first; it's killed at the end. Its HTTP port is any; so is gRPC's, where asked for."""
+def serving(
+    *arguments: object, rpc: bool = False, before: str = "", env: dict[str, str] | None = None
+) -> Iterator[Served]:
+    """A server on any free port, which runs `before` first and is killed at the end; with gRPC where `rpc` asks for it."""
     defaults = ["--port", "0", "--grpc-port", "0" if rpc else "off", "--device", "cpu", "--threads", "1"]
     call = [sys.executable, "-c", f"{before}\n{MAIN}", *map(str, arguments), *defaults]
     with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:

@@ -59,7 +59,7 @@ def _read(stream: IO[str], lines: list[str]) -> None:
 def serving(
     *arguments: object, rpc: bool = False, before: str = "", env: dict[str, str] | None = None
 ) -> Iterator[Served]:
-    """A server on any free port, which runs `before` first and is killed at the end; with gRPC where `rpc` asks for it."""
+    """A server on any free port, which runs `before` first and is killed at the end; with gRPC where `rpc` says so."""
     defaults = ["--port", "0", "--grpc-port", "0" if rpc else "off", "--device", "cpu", "--threads", "1"]
     call = [sys.executable, "-c", f"{before}\n{MAIN}", *map(str, arguments), *defaults]
     with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:

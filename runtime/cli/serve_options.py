@@ -115,7 +115,7 @@ SERVER_OPTIONS: tuple[Decorator, ...] = (
         default=Settings.max_connections,
         show_default=True,
         metavar="N",
-        help="The most HTTP connections at a time.",
+        help="The most HTTP connections, and the most gRPC calls, at a time.",
     ),
     click.option(
         "--drain",

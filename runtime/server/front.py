@@ -23,9 +23,6 @@ from runtime.server.rest.bodies import BodyLimits
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
 
-# So many of the largest bodies may be held at a time.
-PENDING_BODIES = 8
-
 
 class Front:
     """Answers HTTP and gRPC from a repository, from `open` until `close`."""
@@ -67,7 +64,7 @@ class Front:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _app(self) -> ASGIApp:
-        limits = BodyLimits(self._settings.max_body, PENDING_BODIES * self._settings.max_body)
+        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
         routes = metrics_routes(self._repository)
         app: ASGIApp = Guard(build_app(self._repository, self._workers, limits, routes), self._keys)
         if self._settings.access_log:

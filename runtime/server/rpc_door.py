@@ -5,9 +5,8 @@ from typing import Any
 
 import grpc
 
-from runtime.server.address import authority
 from runtime.server.keys import Keys
-from runtime.server.rpc.server import RpcServer, start_grpc
+from runtime.server.rpc.server import RpcLimits, RpcServer, start_grpc
 from runtime.server.rpc_guard import RpcGuard
 from runtime.server.rpc_watch import RpcTracing, RpcWatch, access_record, traced
 from runtime.server.settings import Settings
@@ -30,7 +29,8 @@ async def open_rpc(
     if tracing is not None:
         interceptors.insert(0, RpcWatch(traced(tracing)))
     credentials = None if settings.certificates is None else _credentials(*settings.certificates.pem())
-    return await start_grpc(authority(host, port), repository, settings.max_body, credentials, interceptors)
+    limits = RpcLimits(settings.max_body, settings.max_pending, settings.max_connections)
+    return await start_grpc(host, port, repository, limits, credentials, interceptors)
 
 
 def _credentials(key: bytes, certificates: bytes, authorities: bytes | None) -> Any:

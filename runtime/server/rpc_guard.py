@@ -8,7 +8,8 @@ import grpc
 
 from runtime.server.guard import given_key
 from runtime.server.keys import Keys
-from runtime.serving.refused import Reason, Refused
+from runtime.server.rpc.status import abort
+from runtime.serving.refused import Refused
 
 SERVICE = "/inference.GRPCInferenceService/"
 # Probes have no keys.
@@ -16,11 +17,6 @@ OPEN_METHODS = frozenset(
     {SERVICE + "ServerLive", SERVICE + "ServerReady", SERVICE + "ModelReady", "/grpc.health.v1.Health/Check"}
 )
 ADMIN_METHODS = frozenset({SERVICE + "RepositoryModelLoad", SERVICE + "RepositoryModelUnload"})
-CODES = {
-    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
-    Reason.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
-}
-
 # By whether requests, and whether answers, are streams.
 MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -66,6 +62,6 @@ def _refusing(handler: Any, refusal: Refused) -> Any:
         return None
 
     async def refuse(request: Any, context: Any) -> None:
-        await context.abort(CODES[refusal.reason], refusal.message)
+        await abort(context, refusal)
 
     return MAKERS[handler.request_streaming, handler.response_streaming](refuse)

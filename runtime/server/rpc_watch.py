@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import grpc
 
 from runtime.server.access import request_id
+from runtime.server.rpc.received import Received
 from runtime.server.rpc_guard import MAKERS, OPEN_METHODS, caller
 
 log = logging.getLogger("netspec.access")
@@ -61,7 +62,7 @@ def access_record(call: Any, request: Any, context: Any) -> Iterator[None]:
             "method": method_of(call),
             "model": model_of(request),
             "status": (context.code() or grpc.StatusCode.OK).name,
-            "request_bytes": None if request is None else request.ByteSize(),
+            "request_bytes": request.size if isinstance(request, Received) else None,
             "ms": round((time.perf_counter() - began) * 1000, 3),
             "key": caller.get(),
             "client": context.peer(),
@@ -106,7 +107,7 @@ def method_of(call: Any) -> str:
 
 def model_of(request: Any) -> str | None:
     """The model that a request is about, None where it is about none."""
-    return getattr(request, "model_name", None) or getattr(request, "name", None) or None
+    return request.model_name or None if isinstance(request, Received) else None
 
 
 def texts(call: Any) -> Iterator[tuple[str, str]]:

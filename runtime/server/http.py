@@ -11,7 +11,8 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runtime.server.address import listen
-from runtime.server.limits import ConnectionLimits, LimitedProtocol, limited
+from runtime.server.connection import LimitedProtocol, limited
+from runtime.server.limits import ConnectionLimits
 
 BACKLOG = 2048
 SWEEP_SECONDS = 1.0

@@ -120,8 +120,7 @@ def _batches(models: Iterable[ServedModel]) -> Metric:
     for model in models:
         counts = {rows: batch.compute_infer.count for rows, batch in model.statistics.batches.items()}
         buckets = [
-            (str(bound), float(sum(count for rows, count in counts.items() if rows <= bound)))
-            for bound in BATCH_BOUNDS
+            (str(bound), float(sum(count for rows, count in counts.items() if rows <= bound))) for bound in BATCH_BOUNDS
         ]
         buckets.append(("+Inf", float(sum(counts.values()))))
         family.add_metric(_labels(model), buckets, sum(rows * count for rows, count in counts.items()))

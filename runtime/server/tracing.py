@@ -1,13 +1,12 @@
 """OpenTelemetry traces: a span for each request, with its stages as spans below it. Off unless asked for.
 
-A client's own ``traceparent`` is taken over, so that its span is the parent. What spans are called and carry follows the
-semantic conventions for HTTP and RPC.
+A client's own ``traceparent`` is taken over, so that its span is the parent. What spans are called and carry follows
+the semantic conventions for HTTP and RPC.
 """
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
@@ -19,6 +18,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.protocol.description import server_metadata
 from runtime.server.access import model_of
 from runtime.serving.request import InferenceResult, observer
 
@@ -38,7 +38,7 @@ class Tracing:
 
     def __init__(self, exporter: SpanExporter) -> None:
         """Gives the spans to `exporter`; OpenTelemetry's environment variables name the service and the sampler."""
-        ours = Resource({SERVICE_NAME: "netspec", SERVICE_VERSION: _version()})
+        ours = Resource({SERVICE_NAME: "netspec", SERVICE_VERSION: server_metadata()["version"]})
         self._provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("netspec")
@@ -116,10 +116,3 @@ def route_of(path: str) -> str:
     if "versions" in parts[4:5] and len(parts) > 5:
         parts[5] = "{version}"
     return "/".join(parts)
-
-
-def _version() -> str:
-    try:
-        return version("netspec")
-    except PackageNotFoundError:  # it runs from a tree of sources
-        return "unknown"

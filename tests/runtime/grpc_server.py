@@ -1,4 +1,4 @@
-"""A gRPC server for tests: models of a repository, asked over a socket of the loopback by the protocol's own clients."""
+"""A gRPC server for tests: models of a repository, asked over the loopback by the protocol's own clients."""
 
 import asyncio
 import threading
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+import uvloop
 from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
 
 from runtime.protocol.model_config import read_config, read_override
@@ -23,7 +24,7 @@ class Served:
 
     def __init__(self, models: Mapping[str, Path] | Path, limits: RpcLimits | None = None, **options: Any) -> None:
         """Serves files by their names, or a repository's folder."""
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()  # as a server has it
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
         chosen = ModelOptions(**{"device": "cpu", "threads": 1, **options})

@@ -80,9 +80,10 @@ def test_outputs_asked_for_are_the_outputs_given(served: Served) -> None:
 
 
 def test_classification(served: Served) -> None:
-    scores = served.client.infer("classifier", [given(tritonclient.grpc, "image", IMAGES)]).as_numpy("fc")
+    inputs = [given(tritonclient.grpc, "image", IMAGES)]
+    scores = served.client.infer("classifier", inputs).as_numpy("fc")
     asked = [tritonclient.grpc.InferRequestedOutput("fc", class_count=2)]
-    ranked = served.client.infer("classifier", [given(tritonclient.grpc, "image", IMAGES)], outputs=asked).as_numpy("fc")
+    ranked = served.client.infer("classifier", inputs, outputs=asked).as_numpy("fc")
     assert ranked.shape == (3, 2)
     for row, texts in zip(scores, ranked, strict=True):
         best = np.argsort(-row)[:2]

@@ -1,13 +1,15 @@
 """Streams of requests: every answer in its order, and an error that is its request's alone."""
 
 import queue
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferInput, InferenceServerClient, service_pb2
+from tritonclient.grpc import InferenceServerClient, InferInput, service_pb2
 
 from tests.runtime.conftest import SaveModel
 from tests.runtime.grpc_server import Served, request, tensor
@@ -99,6 +101,29 @@ def test_a_stream_whose_client_goes_away_leaves_nothing_behind(serve: Callable[.
     until(lambda: model.statistics.abandoned == 2)
     assert model.queue_depth == 0
     assert not caplog.records
+
+
+ABRUPT = """
+import os, sys
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+tensor = service_pb2.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[500_000, 2])
+large = service_pb2.ModelInferRequest(model_name="m", inputs=[tensor], raw_input_contents=[bytes(4_000_000)])
+stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(sys.argv[1]))
+calls = [stub.ModelInfer.future(large) for _ in range(4)]
+for answer in stub.ModelStreamInfer(large for _ in range(30)):
+    os._exit(0)
+"""
+
+
+def test_a_client_that_dies_is_no_event_for_the_log(serve: Callable[..., Served], caplog: Any) -> None:
+    served = serve()
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", ABRUPT, served.address], timeout=60)
+    model = served.repository.model("m")
+    until(lambda: model.statistics.in_flight == 0)
+    assert served.stub.ModelInfer(numbered(1)).id == "1"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def until(condition: Callable[[], bool]) -> None:

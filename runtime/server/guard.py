@@ -80,4 +80,3 @@ async def _refuse(send: Send, refusal: Refused) -> None:
         headers.append((b"www-authenticate", b'Bearer realm="netspec"'))
     await send({"type": "http.response.start", "status": STATUS[refusal.reason], "headers": headers})
     await send({"type": "http.response.body", "body": body})
-

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
 from runtime.errors import ModelError
+from runtime.protocol.config_fields import HONOURED
 from runtime.protocol.config_reply import as_json, config_of
 from runtime.protocol.model_config import read_config, read_override
 from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
@@ -164,6 +166,21 @@ def test_what_cannot_be_done_is_refused_where_it_stands(
 def test_a_field_without_effect_is_warned_of(read: Callable[[str], ModelOptions], caplog: Any) -> None:
     assert read('metric_tags { key: "team" value: "vision" }') == CPU
     assert "1:1: 'metric_tags' has no effect" in caplog.text
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "model-configuration.md"
+
+
+def test_the_example_in_the_documentation(folder: Path, read: Callable[[str], ModelOptions]) -> None:
+    (folder / "digits.txt").write_text("\n".join("0123456789"))
+    (text,) = re.findall(r"```protobuf\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    options = read(text)
+    assert (options.max_batch, options.instances, len(options.labels["fc"])) == (16, 2, 10)
+
+
+def test_the_documentation_names_every_field_that_is_honoured() -> None:
+    page = PAGE.read_text("utf-8")
+    assert [path for path in HONOURED if path.rpartition(".")[2] not in page] == []
 
 
 def every_leaf(message: Any, around: str = "") -> list[str]:

@@ -2,7 +2,7 @@
 
 import click
 
-from runtime.engine import DEVICES, MAX_THREADS
+from runtime.engine_options import DEVICES, MAX_THREADS
 
 device_option = click.option(
     "--device",

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import click
 
 from runtime.cli.options import device_option, threads_option
-from runtime.engine import Device
+from runtime.engine_options import Device, EngineOptions
 from runtime.model_path import find_model
 from runtime.server.app import DEFAULT_MAX_BODY
 from runtime.server.process import bind, load, quit_on_stop, serve, url_of
@@ -48,7 +48,7 @@ def command(
     path = find_model(model)
     name = name or click.format_filename(path.stem)
     with quit_on_stop(), contextlib.closing(bind(host, port)) as listener:
-        session = load(path, device, threads)
+        session = load(path, EngineOptions(device, threads))
         where = f"{url_of(listener)}/v2/models/{quote(name)}"
         serve(
             session,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from runtime.engine import Device
+from runtime.engine_options import EngineOptions
 from runtime.errors import AddressError
 from runtime.server.app import App
 from runtime.session import Session
@@ -77,13 +77,13 @@ def _on_stop(act: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def load(path: Path, device: Device, threads: int | None) -> Session:
-    """A session in whose loading signals are heard; see `runtime.engine.load` for the arguments and errors.
+def load(path: Path, options: EngineOptions) -> Session:
+    """A session in whose loading signals are heard; see `runtime.engine.load` for the errors.
 
     Python handles a signal between two steps of the main thread, and loading a model is one long step: hence a thread.
     """
     with ThreadPoolExecutor(1) as worker:
-        return worker.submit(Session, path, device, threads).result()
+        return worker.submit(Session, path, options).result()
 
 
 def serve(session: Session, name: str, listener: socket.socket, max_body: int, started: Callable[[], None]) -> None:

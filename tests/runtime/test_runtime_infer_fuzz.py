@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from runtime.engine_options import EngineOptions
 from runtime.protocol.datatypes import DATATYPES
 from runtime.server.infer import Infer
 from runtime.session import Session
@@ -52,7 +53,7 @@ def of_shape(shape: list[int], data: list[Any]) -> dict[str, Any]:
 @pytest.fixture(params=[TensorProto.FLOAT, TensorProto.INT8, TensorProto.STRING, TensorProto.BOOL])
 def infer(request: pytest.FixtureRequest, save_echo: SaveModel) -> Iterator[Infer]:
     with ThreadPoolExecutor(1) as workers:
-        yield Infer(Session(save_echo(request.param), "cpu", threads=1), "m", workers, 10_000)
+        yield Infer(Session(save_echo(request.param), EngineOptions("cpu", threads=1)), "m", workers, 10_000)
 
 
 def check(answer: tuple[int, bytes]) -> None:
@@ -83,7 +84,7 @@ def test_requests_of_wrong_parts(infer: Infer, request: Any) -> None:
 @QUICK
 def test_requests_to_a_model_that_says_little_of_its_shape(save_echo: SaveModel, shape: Any, request: Any) -> None:
     with ThreadPoolExecutor(1) as workers:
-        infer = Infer(Session(save_echo(shape=shape), "cpu", threads=1), "m", workers, 10_000)
+        infer = Infer(Session(save_echo(shape=shape), EngineOptions("cpu", threads=1)), "m", workers, 10_000)
         check(infer.answer(json.dumps(request).encode()))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from runtime.engine_options import EngineOptions
 from runtime.errors import RunError
 from runtime.server.app import App
 from runtime.session import Session
@@ -52,7 +53,7 @@ def connect() -> Iterator[Connect]:
     with ThreadPoolExecutor(2) as workers:
 
         def to(path: Path, name: str = "m") -> Client:
-            return Client(App(Session(path, "cpu", threads=1), name, workers, MAX_BODY))
+            return Client(App(Session(path, EngineOptions("cpu", threads=1)), name, workers, MAX_BODY))
 
         yield to
 

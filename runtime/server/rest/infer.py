@@ -70,8 +70,11 @@ class Infer:
         with Room(self._bodies) as room:
             body = await self._bodies.read(headers, receive, room, json_size or 0)
             watch.start()
-            # The body may have taken its time, and the model may be another by now.
-            with self._repository.model(name, version) as model:
+            # The body may have taken its time, and the model may be another by now. What was accepted before the server
+            # was stopped is answered.
+            if not self._repository.draining:
+                model = self._repository.model(name, version)
+            with model:
                 question = await self._question(body, json_size, model)
                 result = await model.infer(question.inference)
             watch.stop()

@@ -65,7 +65,7 @@ class Front:
 
     def _app(self) -> ASGIApp:
         limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        routes = metrics_routes(self._repository)
+        routes = metrics_routes(self._repository, lambda: self._http.connections)
         app: ASGIApp = Guard(build_app(self._repository, self._workers, limits, routes), self._keys)
         if self._settings.access_log:
             app = AccessLog(app)

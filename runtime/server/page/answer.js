@@ -24,8 +24,10 @@ export class AnswerView {
   }
 
   showImage(file, drawnByServer) {
+    const { width, height } = this.reply;
+    if (width >= TINY) this.picture.style.maxWidth = `calc(75vh * ${width} / ${height})`;
     const url = URL.createObjectURL(file);
-    const image = element("img", { src: url, alt: `the image ${file.name}`, width: this.reply.width, height: this.reply.height });
+    const image = element("img", { src: url, alt: `the image ${file.name}`, width, height });
     image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
     image.addEventListener("error", () => this.showDrawn(url, drawnByServer), { once: true });
     this.picture.append(image);

@@ -5,12 +5,12 @@ import { drawn, element, short } from "./dom.js";
 const milliseconds = (seconds) => `${short(seconds * 1000)} ms`;
 
 const FIGURES = [
-  ["requests per second", (point) => point.rate, short],
-  ["latency, half of them below", (point) => point.middle, milliseconds],
-  ["latency, 99 % below", (point) => point.slow, milliseconds],
-  ["requests waiting", (point) => point.waiting, short],
+  ["requests / s", (point) => point.rate, short],
+  ["latency, median", (point) => point.middle, milliseconds],
+  ["latency, p99", (point) => point.slow, milliseconds],
+  ["waiting", (point) => point.waiting, short],
   ["rows in a batch", (point) => point.rows, short],
-  ["errors per second", (point) => point.errors, short],
+  ["errors / s", (point) => point.errors, short],
 ];
 const STAGES = ["queue", "input", "compute", "output"];
 

@@ -1,6 +1,6 @@
 // One model: what it takes and gives, its figures, and the places to ask it.
 
-import { ask, modelPath, Refused, repositoryPath } from "./api.js";
+import { ask, Refused, repositoryPath } from "./api.js";
 import { element, table } from "./dom.js";
 import { ImagePanel } from "./image_panel.js";
 import { Metrics } from "./metrics.js";
@@ -19,16 +19,13 @@ export class ModelPanel {
     this.model = model;
     this.refresh = refresh;
     this.metrics = model.statistics ? new Metrics() : null;
-    this.signature = element("section", { "aria-labelledby": "signature" });
-    this.asking = element("div");
     this.fault = element("p", { class: "error", role: "alert" });
     this.node = element(
       "div",
       { class: "model" },
       element("section", {}, element("h2", {}, model.name), this.about(), admin ? this.acts() : null, this.fault),
-      ...(this.metrics ? [this.asking, this.metrics.node, this.signature] : []),
+      ...(this.metrics ? [...this.asking(), this.metrics.node, this.signature()] : []),
     );
-    if (this.metrics) this.describe();
   }
 
   /** Whether this is the panel of the model as it is now. */
@@ -69,31 +66,28 @@ export class ModelPanel {
     await this.refresh();
   }
 
-  /** Asks for the signature, and shows what can be asked by it. */
-  async describe() {
-    let signature;
-    try {
-      signature = await (await ask(modelPath(this.model))).json();
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      this.fault.textContent = error.message;
-      return;
-    }
-    this.signature.append(
-      element("h3", { id: "signature" }, "What it takes and gives"),
-      table(
-        ["", "name", "datatype", "shape (−1: any)"],
-        ["inputs", "outputs"].flatMap((side) =>
-          signature[side].map((spec) => [side.slice(0, -1), spec.name, spec.datatype, `[${spec.shape.join(", ")}]`]),
-        ),
-      ),
-    );
-    const tensors = new TensorPanel(this.model, signature).node;
-    if (this.model.image) this.asking.replaceChildren(new ImagePanel(this.model).node, tensors);
-    else this.asking.replaceChildren(tensors);
+  asking() {
+    const tensors = new TensorPanel(this.model).node;
     tensors.open = !this.model.image;
+    return this.model.image ? [new ImagePanel(this.model).node, tensors] : [tensors];
+  }
+
+  signature() {
+    const { inputs, outputs } = this.model;
+    const rows = (side, specs) => specs.map((spec) => [side, spec.name, spec.datatype, `[${spec.shape.map(written).join(", ")}]`]);
+    return element(
+      "section",
+      { "aria-labelledby": "signature" },
+      element("h3", { id: "signature" }, "What it takes and gives"),
+      table(["", "name", "datatype", "shape"], [...rows("input", inputs), ...rows("output", outputs)]),
+    );
   }
 }
 
-const identityOf = (model, admin) =>
-  JSON.stringify([model.name, model.version, model.state, model.reason, model.loaded, Boolean(model.statistics), admin]);
+const written = (side) => (side < 0 ? "any" : String(side));
+
+/** All that the panel says; counts change without a new panel, so that what was asked stays. */
+function identityOf(model, admin) {
+  const { statistics, ...told } = model;
+  return JSON.stringify([told, admin]);
+}

@@ -12,9 +12,9 @@ const USUAL_SIDE = 64;
 const size = (shape) => shape.reduce((product, side) => product * side, 1);
 const nothing = { BOOL: false, BYTES: "" };
 
-/** A request of zeros for a signature; data of more than a few numbers are left out, see `filled`. */
-export function example(signature) {
-  const inputs = signature.inputs.map(({ name, datatype, shape }) => {
+/** A request of zeros to a model; data of more than a few numbers are left out, see `filled`. */
+export function example(model) {
+  const inputs = model.inputs.map(({ name, datatype, shape }) => {
     const sides = shape.map((side, place) => (side >= 0 ? side : place ? USUAL_SIDE : 1));
     const count = size(sides);
     return { name, datatype, shape: sides, data: count > SHOWN_NUMBERS ? [] : Array(count).fill(nothing[datatype] ?? 0) };
@@ -34,9 +34,9 @@ function filled(request) {
 }
 
 export class TensorPanel {
-  constructor(model, signature) {
+  constructor(model) {
     this.model = model;
-    this.text = element("textarea", { id: "tensors", spellcheck: "false", "aria-describedby": "tensors-hint" }, example(signature));
+    this.text = element("textarea", { id: "tensors", spellcheck: "false", "aria-describedby": "tensors-hint" }, example(model));
     this.status = element("p", { role: "status", "aria-live": "polite" });
     this.reply = element("div");
     this.node = element(

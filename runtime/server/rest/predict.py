@@ -2,13 +2,12 @@
 
 import asyncio
 import base64
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 from PIL import Image
-from runtime.serving.model import ServedModel
-from runtime.serving.repository import Repository
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,7 +22,9 @@ from runtime.images import decode, pixel_count, pixels_of
 from runtime.server.rest.image_body import read_image_body
 from runtime.server.rest.pixel_budget import PixelBudget
 from runtime.server.rest.predict_options import PredictOptions, read_options
+from runtime.serving.model import ServedModel
 from runtime.serving.refused import Reason, Refused
+from runtime.serving.repository import Repository
 from runtime.serving.request import InferenceRequest
 
 # Over all requests; a pixel costs up to a dozen bytes while it is converted or drawn on.
@@ -38,6 +39,15 @@ def predict_routes(repository: Repository, max_body: int) -> list[Route]:
     predict = Predict(repository, max_body)
     paths = ("/v1/predict/{model}", "/v1/predict/{model}/versions/{version}")
     return [Route(path, predict.answer, methods=["POST"]) for path in paths]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked: the model, the input that the image is for, and the options."""
+
+    model: ServedModel
+    taken: ImageInput
+    options: PredictOptions
 
 
 class Predict:
@@ -55,18 +65,27 @@ class Predict:
             Refused: there is no such model, or it doesn't say how an image becomes its input; an option is wrong; the
                 body is no image; or what the model itself refuses.
         """
-        model = self._repository.model(request.path_params["model"], request.path_params.get("version", ""))
-        options = read_options(request.query_params, request.headers, model)
-        taken = _image_input(model)
+        question = self._question(request)  # what stands against it is told before the body is read
+        if question.model.is_full:
+            raise question.model.overloaded()
         content = await read_image_body(request, self._max_body)
+        question = self._question(request)  # while the body came, the model may have been replaced
         try:
-            pixels = max(await asyncio.to_thread(pixel_count, content, IMAGE), taken.prepared_pixels)
-            async with self._budget.room_for(pixels):
-                image, row = await asyncio.to_thread(_decoded, content, taken)
-                outputs = await _ask(model, taken, row)
-                return await asyncio.to_thread(_response, model, options, image, outputs)
+            with question.model:
+                return await self._answered(question, content)
         except InputError as error:
             raise Refused(Reason.INVALID, error.message) from None
+
+    def _question(self, request: Request) -> _Question:
+        model = self._repository.model(request.path_params["model"], request.path_params.get("version", ""))
+        return _Question(model, _image_input(model), read_options(request.query_params, request.headers, model))
+
+    async def _answered(self, question: _Question, content: bytes) -> Response:
+        pixels = max(await asyncio.to_thread(pixel_count, content, IMAGE), question.taken.prepared_pixels)
+        async with self._budget.room_for(pixels):
+            image, row = await asyncio.to_thread(_decoded, content, question.taken)
+            outputs = await _ask(question, row)
+            return await asyncio.to_thread(_response, question, image, outputs)
 
 
 def _image_input(model: ServedModel) -> ImageInput:
@@ -90,17 +109,17 @@ def _decoded(content: bytes, taken: ImageInput) -> tuple[Image.Image, np.ndarray
     return image, taken.row(IMAGE, image)
 
 
-async def _ask(model: ServedModel, taken: ImageInput, row: np.ndarray) -> dict[str, np.ndarray]:
+async def _ask(question: _Question, row: np.ndarray) -> dict[str, np.ndarray]:
     """The outputs for one row, without the batch dimension; a model of a fixed batch gets the row as often as that."""
+    model = question.model
     rows = fixed_batch(model) or 1
-    feeds = {taken.spec.name: np.repeat(row[np.newaxis], rows, axis=0)}
+    feeds = {question.taken.spec.name: np.repeat(row[np.newaxis], rows, axis=0)}
     result = await model.infer(InferenceRequest(feeds, needed_outputs(model)))
     return {name: split_rows(name, array, rows)[0] for name, array in result.outputs.items()}
 
 
-def _response(
-    model: ServedModel, options: PredictOptions, image: Image.Image, outputs: dict[str, np.ndarray]
-) -> Response:
+def _response(question: _Question, image: Image.Image, outputs: dict[str, np.ndarray]) -> Response:
+    model, options = question.model, question.options
     pixels = pixels_of(image)
     answer = answer_of(model, outputs, pixels if takes_pixels(model) else None, options.top, options.score)
     if options.format == "png":

@@ -49,7 +49,7 @@ def prepare(image: Image.Image, contract: ImagePreprocess) -> np.ndarray:
     return np.ascontiguousarray(contract.normalized(pixels_of(image)).transpose(2, 0, 1))
 
 
-def decode(source: Path | bytes, name: str, channels: int) -> Image.Image:
+def decode(source: Path | bytes | memoryview, name: str, channels: int) -> Image.Image:
     """An image file, or the bytes of one, as 8 bits of grey (1 channel) or red, green and blue (3) each.
 
     The camera's orientation is applied, transparent pixels lie on white, 16-bit pixels are reduced to 8 bits, and of
@@ -65,17 +65,17 @@ def decode(source: Path | bytes, name: str, channels: int) -> Image.Image:
         return _to_mode(ImageOps.exif_transpose(image), MODES[channels])
 
 
-def pixel_count(source: Path | bytes, name: str) -> int:
+def pixel_count(source: Path | bytes | memoryview, name: str) -> int:
     """How many pixels an image says that it has, before any of them is decoded; raises what `decode` does."""
     with _opened(source, name) as image:
         return image.width * image.height
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes | memoryview, name: str) -> Iterator[Image.Image]:
     """The image, of which nothing is decoded yet; whatever goes wrong while it is entered becomes an InputError."""
     try:
-        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
             yield image
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)

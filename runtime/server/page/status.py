@@ -19,18 +19,18 @@ from starlette.routing import Route
 from runtime.answering.answer import classifier_output
 from runtime.answering.image_input import image_input
 from runtime.errors import InputError
-from runtime.protocol.datatypes import DATATYPES
+from runtime.protocol.description import server_metadata, tensor_metadata
 from runtime.serving.model import ServedModel
 from runtime.serving.repository import Entry, Repository
 from runtime.serving.statistics import LATENCY_BOUNDS
 from runtime.task import Detection, Segmentation
-from runtime.tensors import TensorSpec
 
 MayAdminister = Callable[[Request], bool]
 
 
-def status_route(repository: Repository, version: str, may_administer: MayAdminister) -> Route:
-    """The route of the status of the models in the repository, and of the server of this version."""
+def status_route(repository: Repository, may_administer: MayAdminister) -> Route:
+    """The route of the status of the server and of the models in the repository."""
+    version = server_metadata()["version"]
 
     async def status(request: Request) -> Response:
         serving = {(model.name, model.version): model for model in repository.models()}
@@ -52,17 +52,12 @@ def _entry(entry: Entry, model: ServedModel | None) -> dict[str, Any]:
         return told
     return told | {
         "device": model.device,
-        "inputs": [_signature(spec) for spec in model.inputs],
-        "outputs": [_signature(spec) for spec in model.outputs],
+        "inputs": [tensor_metadata(spec) for spec in model.inputs],
+        "outputs": [tensor_metadata(spec) for spec in model.outputs],
         "answers": _answers(model),
         "image": _takes_image(model),
         "statistics": _counts(model),
     }
-
-
-def _signature(spec: TensorSpec) -> dict[str, Any]:
-    shape = [side if isinstance(side, int) else -1 for side in spec.shape]
-    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
 
 
 def _answers(model: ServedModel) -> str:

@@ -19,11 +19,14 @@ from runtime.answering.image_input import ImageInput, image_input, takes_pixels
 from runtime.answering.records import record_of
 from runtime.errors import InputError
 from runtime.images import decode, pixel_count, pixels_of
+from runtime.protocol.tensors import invalid
+from runtime.server.rest.bodies import Bodies, ClientGone, Room
 from runtime.server.rest.image_body import read_image_body
+from runtime.server.rest.infer import ClientWatch
 from runtime.server.rest.pixel_budget import PixelBudget
 from runtime.server.rest.predict_options import PredictOptions, read_options
+from runtime.server.rest.replies import STOPPING
 from runtime.serving.model import ServedModel
-from runtime.serving.refused import Reason, Refused
 from runtime.serving.repository import Repository
 from runtime.serving.request import InferenceRequest
 
@@ -32,11 +35,13 @@ PIXELS_AT_ONCE = 2**26
 MAX_WAITING = 256
 
 IMAGE = "the image"
+# For a client that doesn't hear it: its request was dropped.
+GONE = Response(status_code=400)
 
 
-def predict_routes(repository: Repository, max_body: int) -> list[Route]:
-    """The routes that answer images of at most `max_body` bytes, by the models of the repository."""
-    predict = Predict(repository, max_body)
+def predict_routes(repository: Repository, bodies: Bodies) -> list[Route]:
+    """The routes on which the models of the repository answer images, within the bounds of bodies."""
+    predict = Predict(repository, bodies)
     paths = ("/v1/predict/{model}", "/v1/predict/{model}/versions/{version}")
     return [Route(path, predict.answer, methods=["POST"]) for path in paths]
 
@@ -53,9 +58,9 @@ class _Question:
 class Predict:
     """Answers images. Decoding, drawing and writing happen in threads; the models are asked as by any other request."""
 
-    def __init__(self, repository: Repository, max_body: int) -> None:
+    def __init__(self, repository: Repository, bodies: Bodies) -> None:
         self._repository = repository
-        self._max_body = max_body
+        self._bodies = bodies
         self._budget = PixelBudget(PIXELS_AT_ONCE, MAX_WAITING)
 
     async def answer(self, request: Request) -> Response:
@@ -68,19 +73,30 @@ class Predict:
         question = self._question(request)  # what stands against it is told before the body is read
         if question.model.is_full:
             raise question.model.overloaded()
-        content = await read_image_body(request, self._max_body)
-        question = self._question(request)  # while the body came, the model may have been replaced
+        watch = ClientWatch(request.receive)
         try:
-            with question.model:
-                return await self._answered(question, content)
+            with Room(self._bodies) as room:
+                content = await read_image_body(request, self._bodies, room)
+                watch.start()
+                question = self._question(request)  # while the body came, the model may have been replaced
+                with question.model:
+                    return await self._answered(question, content)
         except InputError as error:
-            raise Refused(Reason.INVALID, error.message) from None
+            raise invalid(error.message) from None
+        except ClientGone:
+            return GONE
+        except asyncio.CancelledError:
+            if watch.client_gone:
+                return GONE
+            raise STOPPING from None  # a stopping server gives up on what takes too long
+        finally:
+            watch.stop()
 
     def _question(self, request: Request) -> _Question:
         model = self._repository.model(request.path_params["model"], request.path_params.get("version", ""))
         return _Question(model, _image_input(model), read_options(request.query_params, request.headers, model))
 
-    async def _answered(self, question: _Question, content: bytes) -> Response:
+    async def _answered(self, question: _Question, content: bytes | memoryview) -> Response:
         pixels = max(await asyncio.to_thread(pixel_count, content, IMAGE), question.taken.prepared_pixels)
         async with self._budget.room_for(pixels):
             image, row = await asyncio.to_thread(_decoded, content, question.taken)
@@ -94,16 +110,14 @@ def _image_input(model: ServedModel) -> ImageInput:
     try:
         taken = image_input(IMAGE, model)
     except InputError as error:
-        raise Refused(Reason.INVALID, f"{error.message}; {elsewhere}") from None
+        raise invalid(f"{error.message}; {elsewhere}") from None
     if taken.regions:
         name = taken.regions[0].name
-        raise Refused(
-            Reason.INVALID, f"the model takes regions to look at beside an image, its input '{name}'; {elsewhere}"
-        )
+        raise invalid(f"the model takes regions to look at beside an image, its input '{name}'; {elsewhere}")
     return taken
 
 
-def _decoded(content: bytes, taken: ImageInput) -> tuple[Image.Image, np.ndarray]:
+def _decoded(content: bytes | memoryview, taken: ImageInput) -> tuple[Image.Image, np.ndarray]:
     """The image, and the row that the model gets."""
     image = decode(content, IMAGE, taken.contract.channels)
     return image, taken.row(IMAGE, image)

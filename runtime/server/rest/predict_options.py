@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, QueryParams
 
 from runtime.answering.answer import Described, classifier_output
 from runtime.answering.image_input import takes_pixels
-from runtime.serving.refused import Reason, Refused
+from runtime.protocol.tensors import invalid, shown
 from runtime.task import Detection, Segmentation
 
 Format = Literal["json", "png"]
@@ -44,9 +44,9 @@ def read_options(query: QueryParams, headers: Headers, model: Described) -> Pred
     given: dict[str, str] = {}
     for name, text in query.multi_items():
         if name not in _OPTIONS:
-            raise _invalid(f"there is no option '{name}'; there are {', '.join(_OPTIONS)}")
+            raise invalid(f"there is no option {shown(name)}; there are {', '.join(_OPTIONS)}")
         if name in given:
-            raise _invalid(f"the option '{name}' is given twice")
+            raise invalid(f"the option '{name}' is given twice")
         given[name] = text
     usual = PredictOptions(format="png" if _prefers_png(headers.get("accept", "*/*")) else "json")
     options = PredictOptions(
@@ -64,7 +64,7 @@ _OPTIONS = tuple(field.name for field in fields(PredictOptions))
 
 def _top(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):
-        raise _invalid(f"the option 'top' is a whole number from 1 on, not '{text[:20]}'")
+        raise invalid(f"the option 'top' is a whole number from 1 on, not {shown(text)}")
     return int(text)
 
 
@@ -74,7 +74,7 @@ def _score(text: str) -> float:
     except ValueError:
         score = nan
     if not 0 <= score <= 1:
-        raise _invalid(f"the option 'score' is a number from 0 to 1, not '{text[:20]}'")
+        raise invalid(f"the option 'score' is a number from 0 to 1, not {shown(text)}")
     return score
 
 
@@ -82,7 +82,7 @@ def _choice(name: str, text: str, words: tuple[Word, ...]) -> Word:
     for word in words:
         if word == text:
             return word
-    raise _invalid(f"the option '{name}' is {' or '.join(words)}, not '{text[:20]}'")
+    raise invalid(f"the option '{name}' is {' or '.join(words)}, not {shown(text)}")
 
 
 def _prefers_png(accept: str) -> bool:
@@ -107,17 +107,13 @@ def _check_meaning(given: Container[str], options: PredictOptions, model: Descri
     """Raises Refused where an option would do nothing."""
     task = model.metadata.task
     if "top" in given and classifier_output(model) is None:
-        raise _invalid("the option 'top' is for classifiers, and the model does not say that it is one")
+        raise invalid("the option 'top' is for classifiers, and the model does not say that it is one")
     if "score" in given and not isinstance(task, Detection):
-        raise _invalid("the option 'score' is for detectors, and the model gives no boxes with scores")
+        raise invalid("the option 'score' is for detectors, and the model gives no boxes with scores")
     if "mask" in given and (not isinstance(task, Segmentation) or options.format != "json"):
-        raise _invalid("the option 'mask' is for the JSON of models that give a mask")
+        raise invalid("the option 'mask' is for the JSON of models that give a mask")
     if options.format == "png" and not (takes_pixels(model) if task else classifier_output(model)):
-        raise _invalid(
+        raise invalid(
             "nothing can be drawn: the model is no classifier, and does not take an image's pixels and give boxes or a "
             "mask"
         )
-
-
-def _invalid(message: str) -> Refused:
-    return Refused(Reason.INVALID, message)

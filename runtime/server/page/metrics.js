@@ -6,10 +6,10 @@ const milliseconds = (seconds) => `${short(seconds * 1000)} ms`;
 
 const FIGURES = [
   ["requests / s", (point) => point.rate, short],
-  ["latency, median", (point) => point.middle, milliseconds],
-  ["latency, p99", (point) => point.slow, milliseconds],
+  ["median latency", (point) => point.middle, milliseconds],
+  ["p99 latency", (point) => point.slow, milliseconds],
   ["waiting", (point) => point.waiting, short],
-  ["rows in a batch", (point) => point.rows, short],
+  ["rows / batch", (point) => point.rows, short],
   ["errors / s", (point) => point.errors, short],
 ];
 const STAGES = ["queue", "input", "compute", "output"];

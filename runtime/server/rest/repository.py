@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.protocol.description import index
-from runtime.protocol.tensors import invalid, shown
+from runtime.protocol.tensors import invalid, quoted, shown
 from runtime.server.rest.bodies import Bodies, Room
 from runtime.server.rest.replies import json_reply
 from runtime.serving.refused import Reason, Refused
@@ -71,7 +71,7 @@ def _parameters(asked: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]
         raise invalid("'parameters' is not an object")
     for name in parameters:
         if name.startswith("file:"):
-            raise Refused(Reason.UNSUPPORTED, f"the parameter {shown(name)}: models come from the repository alone")
+            raise Refused(Reason.UNSUPPORTED, f"the parameter {quoted(name)}: models come from the repository alone")
         if name not in known:
-            raise invalid(f"there is no parameter {shown(name)}; there is {known[0]}")
+            raise invalid(f"there is no parameter {quoted(name)}; there is {known[0]}")
     return parameters

@@ -18,6 +18,7 @@ from runtime.protocol.tensors import (
     invalid,
     known_input,
     listing,
+    quoted,
     shown,
 )
 from runtime.serving.model import ServedModel
@@ -77,7 +78,6 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
     parameters = _parameters(request, "the request")
     binary = _flag(parameters, "binary_data_output", "the request")
     question = Question(InferenceRequest({}, timeout=_timeout(parameters)), identity, binary)
-    question.inference.feeds = _feeds(request, body[json_size:], model)
     # As in other servers, an empty list of outputs asks for all of them.
     if request.get("outputs"):
         outputs = [(tensor["name"], _form(tensor, binary)) for tensor in _named(request, "outputs")]
@@ -85,6 +85,7 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
         check_outputs(model.outputs, question.inference.outputs)
         question.forms = dict(outputs)
         _refuse_classes_of_texts(model.outputs, question.forms)
+    question.inference.feeds = _feeds(request, body[json_size:], model)
     return question
 
 
@@ -172,7 +173,7 @@ def _values(spec: TensorSpec, tensor: Parameters, shape: list[int], count: int) 
 
 
 def _form(tensor: Parameters, binary: bool) -> OutputForm:
-    where = f"output {shown(tensor['name'])}"
+    where = f"output {quoted(tensor['name'])}"
     parameters = _parameters(tensor, where)
     _refuse_shared_memory(parameters, where)
     classes = parameters.get("classification", 0)

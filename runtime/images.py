@@ -89,7 +89,7 @@ def _opened(source: Path | bytes | memoryview, name: str) -> Iterator[Image.Imag
     except IsADirectoryError:
         raise InputError(f"{name} is a directory", help="name the files in it") from None
     except Exception as error:  # damaged files make Pillow's decoders fail in many ways
-        raise InputError(f"cannot read the image {name}: {error}") from None
+        raise InputError(f"cannot read {name} as an image: {error}") from None
 
 
 def _open(file: Path | io.BytesIO) -> Image.Image:

@@ -117,7 +117,10 @@ def test_a_model_is_loaded_with_another_configuration(folder: Served) -> None:
         (b'{"parameters": []}', "'parameters' is not an object"),
         (b'{"parameters": {"config": 1}}', "the parameter 'config' is not a string of JSON"),
         (b'{"parameters": {"config": "{"}}', "the model 'digits' can't be loaded"),
-        (b'{"parameters": {"file:1/model.onnx": "AAAA"}}', "'file:1/model.onnx': models come from the repository alone"),
+        (
+            b'{"parameters": {"file:1/model.onnx": "AAAA"}}',
+            "'file:1/model.onnx': models come from the repository alone",
+        ),
         (b'{"parameters": {"confg": "{}"}}', "there is no parameter 'confg'; there is config"),
     ],
 )

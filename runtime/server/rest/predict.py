@@ -34,7 +34,7 @@ from runtime.serving.request import InferenceRequest
 PIXELS_AT_ONCE = 2**26
 MAX_WAITING = 256
 
-IMAGE = "the image"
+UPLOAD = "the upload"
 # For a client that doesn't hear it: its request was dropped.
 GONE = Response(status_code=400)
 
@@ -97,7 +97,7 @@ class Predict:
         return _Question(model, _image_input(model), read_options(request.query_params, request.headers, model))
 
     async def _answered(self, question: _Question, content: bytes | memoryview) -> Response:
-        pixels = max(await asyncio.to_thread(pixel_count, content, IMAGE), question.taken.prepared_pixels)
+        pixels = max(await asyncio.to_thread(pixel_count, content, UPLOAD), question.taken.prepared_pixels)
         async with self._budget.room_for(pixels):
             image, row = await asyncio.to_thread(_decoded, content, question.taken)
             outputs = await _ask(question, row)
@@ -108,7 +108,7 @@ def _image_input(model: ServedModel) -> ImageInput:
     """The input that an image is for; Refused where there is none."""
     elsewhere = f"ask /v2/models/{model.name}/infer with the tensors themselves"
     try:
-        taken = image_input(IMAGE, model)
+        taken = image_input(UPLOAD, model)
     except InputError as error:
         raise invalid(f"{error.message}; {elsewhere}") from None
     if taken.regions:
@@ -119,8 +119,8 @@ def _image_input(model: ServedModel) -> ImageInput:
 
 def _decoded(content: bytes | memoryview, taken: ImageInput) -> tuple[Image.Image, np.ndarray]:
     """The image, and the row that the model gets."""
-    image = decode(content, IMAGE, taken.contract.channels)
-    return image, taken.row(IMAGE, image)
+    image = decode(content, UPLOAD, taken.contract.channels)
+    return image, taken.row(UPLOAD, image)
 
 
 async def _ask(question: _Question, row: np.ndarray) -> dict[str, np.ndarray]:

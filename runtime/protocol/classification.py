@@ -4,7 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from runtime.protocol.tensors import invalid
 from runtime.serving.model import ServedModel
+
+
+def in_classes(model: ServedModel, output: str, array: np.ndarray, count: int) -> np.ndarray:
+    """What stands in the place of an output of which the `count` greatest values are asked for; see `classify`.
+
+    Raises:
+        Refused: INVALID where the output is empty.
+    """
+    if not array.size:
+        raise invalid(f"output '{output}' is empty: there is nothing that the parameter 'classification' could rank")
+    return classify(array, count, labels_of(model, output))
 
 
 def classify(array: np.ndarray, count: int, labels: Sequence[str] | None) -> np.ndarray:

@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from runtime.protocol.classification import classify, labels_of
+from runtime.protocol.classification import in_classes
 from runtime.protocol.datatypes import DATATYPES
 from runtime.protocol.elements import Buffer, to_raw
-from runtime.protocol.tensors import invalid
 from runtime.server.rest.replies import Reply
 from runtime.server.rest.request import OutputForm, Question
 from runtime.serving.model import ServedModel
@@ -46,11 +45,7 @@ def json_elements(question: Question, result: InferenceResult) -> int:
 
 
 def _formed(model: ServedModel, name: str, array: np.ndarray, form: OutputForm) -> np.ndarray:
-    if not form.classes:
-        return array
-    if not array.size:
-        raise invalid(f"output '{name}' is empty: there is nothing that the parameter 'classification' could rank")
-    return classify(array, form.classes, labels_of(model, name))
+    return in_classes(model, name, array, form.classes) if form.classes else array
 
 
 def _output(name: str, array: np.ndarray, form: OutputForm, raws: list[Buffer]) -> dict[str, Any]:

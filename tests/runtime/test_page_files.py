@@ -1,4 +1,4 @@
-"""What the page at ``/`` consists of: its own files, from this server alone, under a policy that lets in nothing else."""
+"""What the page at ``/`` consists of: its own files, under a policy that lets in nothing from elsewhere."""
 
 import re
 from collections.abc import Iterator
@@ -79,9 +79,8 @@ def test_the_status_of_models(serve: Serve, classifier: Path, detector: Path, se
 
     tensors = [{"name": name, "datatype": "FP32", "shape": [3, 2], "data": [0] * 6} for name in "ab"]
     assert server.infer(*tensors, model="adder").status_code == 200
-    counts = next(model for model in server.get("/v1/status").json()["models"] if model["name"] == "adder")[
-        "statistics"
-    ]
+    models = {model["name"]: model for model in server.get("/v1/status").json()["models"]}
+    counts = models["adder"]["statistics"]
     assert (counts["requests"], counts["rows"], counts["runs"], counts["errors"]) == (1, 3, 1, 0)
     assert sum(counts["buckets"]) == 1
     assert counts["bounds"] == list(LATENCY_BOUNDS)

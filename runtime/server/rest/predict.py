@@ -78,7 +78,8 @@ class Predict:
             with Room(self._bodies) as room:
                 content = await read_image_body(request, self._bodies, room)
                 watch.start()
-                question = self._question(request)  # while the body came, the model may have been replaced
+                if not self._repository.draining:  # while the body came, the model may have been replaced
+                    question = self._question(request)
                 with question.model:
                     return await self._answered(question, content)
         except InputError as error:

@@ -328,7 +328,7 @@ def test_figures_while_it_is_asked(serve: Serve, open_page: Open, adder: Path) -
     tiles = dict(tile.split("\n")[:2] for tile in page.locator(".metric").all_inner_texts())
     assert tiles["rows / batch"] == "2"
     assert tiles["waiting"] == "0"
-    assert tiles["median latency"].endswith(" ms")
+    assert tiles["latency, p50"].endswith(" ms")
 
 
 def test_percentiles_are_the_servers(serve: Serve, open_page: Open, classifier: Path) -> None:

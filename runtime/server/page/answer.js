@@ -56,7 +56,7 @@ export class AnswerView {
       this.showFound(list, this.reply.objects.filter((one) => one.score >= Number(score.value)));
     };
     score.addEventListener("input", update);
-    this.told.append(element("div", { class: "row" }, element("label", { for: "score" }, "score at least"), score, shown), list);
+    this.told.append(element("div", { class: "slider" }, element("label", { for: "score" }, "score at least"), score, shown), list);
     update();
     const count = this.reply.objects.filter((one) => one.score >= USUAL_SCORE).length;
     this.summary = `${count || "no"} object${count === 1 ? "" : "s"} with a score of ${USUAL_SCORE} or more`;

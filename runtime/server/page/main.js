@@ -62,6 +62,7 @@ function showModels() {
   list.replaceChildren(...status.models.map((model) => element("li", {}, link(model))));
   if (!status.models.length) list.append(element("li", { class: "quiet" }, "no models"));
   for (const anchor of list.querySelectorAll("a")) if (anchor.getAttribute("href") === focused) anchor.focus();
+  list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function showPanel() {

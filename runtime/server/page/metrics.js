@@ -6,8 +6,8 @@ const milliseconds = (seconds) => `${short(seconds * 1000)} ms`;
 
 const FIGURES = [
   ["requests / s", (point) => point.rate, short],
-  ["median latency", (point) => point.middle, milliseconds],
-  ["p99 latency", (point) => point.slow, milliseconds],
+  ["latency, p50", (point) => point.middle, milliseconds],
+  ["latency, p99", (point) => point.slow, milliseconds],
   ["waiting", (point) => point.waiting, short],
   ["rows / batch", (point) => point.rows, short],
   ["errors / s", (point) => point.errors, short],

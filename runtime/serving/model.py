@@ -72,6 +72,7 @@ class ServedModel:
     async def close(self) -> None:
         """Takes no more requests, and returns when those that came, or that a holder still makes, are answered."""
         self._released.clear()
+        self._queue.hurry()  # whoever holds it may be waiting for an answer
         if self._holders:
             await self._released.wait()
         self._queue.close()

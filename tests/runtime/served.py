@@ -81,9 +81,9 @@ def serving(
     defaults = ["--port", "0", "--grpc-port", "0" if rpc else "off", "--device", "cpu", "--threads", "1"]
     call = [sys.executable, "-c", f"{before}\n{MAIN}", *map(str, arguments), *defaults]
     with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        served = Served(process, "")
         try:
             assert process.stdout is not None
-            served = Served(process, "")
             line = process.stdout.readline()
             found = LINE.fullmatch(line)
             assert found, (line, served.end(), served.log)
@@ -96,3 +96,4 @@ def serving(
             yield served
         finally:
             process.kill()
+            served.end()

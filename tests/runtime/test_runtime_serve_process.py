@@ -1,7 +1,9 @@
 """``netspec serve`` as a command: a line for each address, and clear errors about what it can't start with."""
 
+import contextlib
 import http.client
 import json
+import random
 import re
 import signal
 import socket
@@ -10,7 +12,6 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -20,6 +21,9 @@ from click.testing import CliRunner, Result
 from runtime.cli.serve import command
 from runtime.errors import AddressError
 from runtime.server.address import bind, is_loopback, url_of
+from runtime.server.settings import Settings
+from runtime.server.tls import Certificates
+from runtime.serving.sources import Source
 from tests.runtime.conftest import SaveModel
 from tests.runtime.served import MAIN, infer, serving
 
@@ -44,9 +48,16 @@ def test_it_tells_where_it_answers_http_and_grpc(classifier: Path) -> None:
             grpc.channel_ready_future(channel).result(10)
 
 
+def neighbours() -> int:
+    """A free port before another free one, below those that the system gives out by itself."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with contextlib.suppress(AddressError), bind("127.0.0.1", port), bind("127.0.0.1", port + 1):
+            return port
+
+
 def test_grpc_is_beside_http_unless_told(classifier: Path) -> None:
-    with closing(bind("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = neighbours()
     call = [sys.executable, "-c", MAIN, str(classifier), "--port", str(port)]
     with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -99,6 +110,41 @@ def test_options_of_batching_reach_the_model(classifier: Path) -> None:
     assert config["max_batch_size"] == 4
     assert config["dynamic_batching"]["max_queue_delay_microseconds"] in (1000, "1000")
     assert config["instance_group"][0]["count"] == 2
+
+
+def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Source, Settings]] = []
+    monkeypatch.setattr(
+        "runtime.cli.serve.serve", lambda source, needed, settings, tell: asked.append((source, settings))
+    )
+    options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --gpu-memory 5 --fp16"
+    options += " --engine-cache cache --max-batch 7 --max-delay .5 --max-queue 9 --timeout 4 --host ::1 --port 80"
+    options += " --grpc-port 90 --max-body 11 --max-connections 12 --drain 13 --poll 14 --log-format json --access-log"
+    options += (
+        " --log-level error --traces http://x --keys a --admin-keys b --certificate c --private-key d --client-ca e"
+    )
+    assert CliRunner().invoke(command, [str(classifier), *options.split()]).exit_code == 0
+    ((source, settings),) = asked
+    model = source.find("model").options
+    assert (model.device, model.threads, model.instances, model.spinning) == ("tensorrt", 3, 2, False)
+    assert (model.device_id, model.gpu_memory, model.fp16, model.engine_cache) == (1, 5, True, Path("cache"))
+    assert (model.max_batch, model.max_delay, model.max_queue, model.timeout) == (7, 0.5, 9, 4)
+    assert settings == Settings(
+        host="::1",
+        port=80,
+        rpc_port=90,
+        max_body=11,
+        max_connections=12,
+        drain=13,
+        poll=14,
+        log_format="json",
+        log_level="error",
+        access_log=True,
+        traces="http://x",
+        keys=Path("a"),
+        admin_keys=Path("b"),
+        certificates=Certificates(Path("c"), Path("d"), Path("e")),
+    )
 
 
 def test_a_large_upload_is_refused_and_the_connection_stays_open(classifier: Path) -> None:
@@ -271,6 +317,22 @@ def test_repositories_without_a_model_are_told(tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_2(classifier: Path, options: tuple[str, str]) -> None:
     assert CliRunner().invoke(command, [str(classifier), *options]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device", "cpu", "--device-id", "0"), "device_id has no meaning on the device cpu"),
+        (("--device", "cpu", "--cuda-graph"), "cuda_graph has no meaning on the device cpu"),
+        (("--device", "cuda", "--fp16"), "fp16 has no meaning on the device cuda"),
+        (("--engine-cache", "cache"), "engine_cache has no meaning on the device auto"),
+        (("--device", "cuda", "--cuda-graph", "--instances", "2"), "2 instances would share it"),
+    ],
+)
+def test_options_of_other_devices_are_wrong_usage(classifier: Path, options: tuple[str, ...], message: str) -> None:
+    result = started(classifier, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
 
 
 def test_models_that_would_have_one_name(classifier: Path, tmp_path: Path) -> None:

@@ -99,7 +99,10 @@ class Inference:
         try:
             with self._repository.model(message.model_name, message.model_version) as model:
                 is_long = received.size > LARGE_TEXT and any(spec.dtype.hasobject for spec in model.inputs)
-                question = await _perhaps_in_thread(is_long, read_request, message, model)
+                try:
+                    question = await _perhaps_in_thread(is_long, read_request, message, model)
+                except Refused as refused:
+                    raise model.refused(refused) from None
                 result = await model.infer(question.inference)
             is_long = _elements(question, result) > LARGE_ANSWER
             return await _perhaps_in_thread(is_long, write_answer, model, question, result)

@@ -1,4 +1,4 @@
-"""The routes of REST beside inference: health, metadata, configuration, statistics, the repository, what isn't there."""
+"""The routes of REST beside inference: health, metadata, configuration, statistics, repository, what isn't there."""
 
 import json
 import shutil
@@ -119,7 +119,7 @@ def test_a_model_is_loaded_with_another_configuration(folder: Served) -> None:
         (b'{"parameters": {"config": "{"}}', "the model 'digits' can't be loaded"),
         (
             b'{"parameters": {"file:1/model.onnx": "AAAA"}}',
-            "'file:1/model.onnx': models come from the repository alone",
+            "'file:1/model.onnx': models come from the repo",
         ),
         (b'{"parameters": {"confg": "{}"}}', "there is no parameter 'confg'; there is config"),
     ],

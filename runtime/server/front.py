@@ -20,6 +20,7 @@ from runtime.server.keys import Keys
 from runtime.server.limits import ConnectionLimits
 from runtime.server.metrics import metrics_routes
 from runtime.server.page.routes import page_routes
+from runtime.server.page.status import status_paths
 from runtime.server.rest.app import build_app
 from runtime.server.rest.bodies import Bodies, BodyLimits
 from runtime.server.rest.predict import predict_routes
@@ -69,7 +70,8 @@ class Front:
 
     def _app(self) -> ASGIApp:
         limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app: ASGIApp = build_app(self._repository, self._workers, limits, self._routes(limits), predict_paths())
+        paths = {**predict_paths(), **status_paths()}
+        app: ASGIApp = build_app(self._repository, self._workers, limits, self._routes(limits), paths)
         app = Guard(app, self._keys)
         if self._settings.access_log:
             app = AccessLog(app)

@@ -373,6 +373,9 @@ def test_loading_and_unloading_is_for_administrators(serve: Serve, open_page: Op
     page.get_by_role("button", name="API key").click()
     page.get_by_label("API key").fill(ADMIN["X-API-Key"])
     page.get_by_role("button", name="Use").click()
+    page.once("dialog", lambda dialog: dialog.dismiss())  # it is asked again, as it concerns everybody
+    page.get_by_role("button", name="Unload").click()
+    page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Unload").click()
     page.get_by_text("Version 1: unavailable").wait_for()
     assert page.locator("#image").count() == 0

@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from runtime.answering.drawing import PALETTE
+from runtime.server.guard import Guard
+from runtime.server.keys import Keys, Ring, digest
 from runtime.server.page.files import FOLDER
 from runtime.serving.statistics import LATENCY_BOUNDS
 from tests.runtime.predict_server import ADMIN, Serve, serving
@@ -53,6 +56,17 @@ def test_there_is_nothing_else_below_the_page(serve: Serve, classifier: Path) ->
         assert "there is nothing at" in error_of(server.get(path), 404)
 
 
+def test_the_page_is_open_and_what_it_shows_is_not(serve: Serve, classifier: Path) -> None:
+    server = serve(m=classifier)
+    key = "0123456789abcdef0123456789abcdef"
+    users = Ring(keys={digest(key): "somebody"})
+    server.app = Guard(server.app, Keys(users, Ring(), is_open=False))
+    assert [server.get(path).status_code for path in ("/", "/page/main.js", "/page/style.css")] == [200, 200, 200]
+    for path in ("/v1/status", "/v1/predict/m"):
+        assert "a key is needed" in error_of(server.get(path), 401)
+    assert server.get("/v1/status", headers={"x-api-key": key}).status_code == 200
+
+
 def test_the_colours_are_those_of_drawn_pictures() -> None:
     written = re.findall(r'"#(\w{6})"', (FOLDER / "palette.js").read_text())
     assert [tuple(bytes.fromhex(colour)) for colour in written] == list(PALETTE)
@@ -73,6 +87,8 @@ def test_the_status_of_models(serve: Serve, classifier: Path, detector: Path, se
         "adder": ("tensors", False),
         "broken": (None, None),
     }
+    schema = server.get("/openapi.json").json()["paths"]["/v1/status"]["get"]["responses"]["200"]["content"]
+    jsonschema.validate(server.get("/v1/status").json(), schema["application/json"]["schema"])
     assert models["broken"]["state"] == "UNAVAILABLE"
     assert "broken.onnx" in models["broken"]["reason"]
     assert models["labels"]["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 4, 4]}]

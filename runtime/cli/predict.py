@@ -15,7 +15,7 @@ from runtime.answering.image_input import takes_pixels
 from runtime.cli.options import device_option, threads_option
 from runtime.cli.prediction_report import CocoReport, JsonReport, Report, TextReport
 from runtime.coco import AnnotatedIds, NumberedIds, check_run_lengths
-from runtime.engine import Device
+from runtime.engine_options import Device, EngineOptions
 from runtime.errors import InputError
 from runtime.gallery import Gallery
 from runtime.model_path import find_model
@@ -109,7 +109,7 @@ def command(
         raise click.UsageError("--coco-images goes with --format coco")
     if output is not None:
         check_place(output)
-    session = Session(find_model(model), device, threads)
+    session = Session(find_model(model), EngineOptions(device, threads))
     _check_options(session, top=top, score=score, draw=draw, proposals=proposals)
     report = _report(session, style, files, coco_images)
     gallery = None if draw is None else Gallery(draw, files)

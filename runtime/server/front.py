@@ -85,7 +85,7 @@ class Front:
     def _routes(self, limits: BodyLimits) -> list[Route]:
         """What is served beside the protocol."""
         return [
-            *metrics_routes(self._repository),
+            *metrics_routes(self._repository, lambda: self._http.connections),
             *predict_routes(self._repository, Bodies(limits, self._workers)),
             *page_routes(self._repository, lambda request: may_administer(self._keys, request.scope["headers"])),
         ]

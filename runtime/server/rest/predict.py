@@ -72,7 +72,7 @@ class Predict:
         """
         question = self._question(request)  # what stands against it is told before the body is read
         if question.model.is_full:
-            raise question.model.overloaded()
+            raise question.model.refused(question.model.overloaded())
         watch = ClientWatch(request.receive)
         try:
             with Room(self._bodies) as room:

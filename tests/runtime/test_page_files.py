@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import jsonschema
+import numpy as np
 import pytest
 
 from runtime.answering.drawing import PALETTE
@@ -14,6 +16,8 @@ from runtime.server.page.files import FOLDER
 from runtime.serving.statistics import LATENCY_BOUNDS
 from tests.runtime.predict_server import ADMIN, Serve, serving
 from tests.runtime.rest_server import error_of
+from tests.runtime.served import serving as serving_process
+from tests.runtime.test_predict_images import digit, encoded, probabilities
 
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".html", ".js", ".css", ".svg"))
 
@@ -38,6 +42,17 @@ def test_every_file_comes_under_the_policy(serve: Serve, classifier: Path) -> No
         assert "unsafe" not in policy
         again = server.get(reply.request.url.path, headers={"if-none-match": reply.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_command_serves_the_page_and_answers_images(classifier: Path) -> None:
+    with serving_process(classifier) as served:
+        assert "<title>netspec</title>" in httpx.get(served.url).text
+        told = httpx.post(f"{served.url}/v1/predict/model", files={"image": ("digit.png", encoded(digit()))}).json()
+        assert told["index"] == np.argmax(probabilities(classifier, digit()))
+        (model,) = httpx.get(f"{served.url}/v1/status").json()["models"]
+        assert (model["name"], model["statistics"]["requests"]) == ("model", 1)
+        paths = httpx.get(f"{served.url}/openapi.json").json()["paths"]
+        assert {"/v1/predict/{model}", "/v1/status"} <= paths.keys()
 
 
 def test_files_name_only_files_of_the_page() -> None:

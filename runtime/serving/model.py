@@ -61,8 +61,7 @@ class ServedModel:
             options.max_queue, max(self.max_batch, 1), options.preferred_batches, options.max_delay
         )
         self._instances: list[threading.Thread] = []
-        self._quick_group: Hashable = None  # of requests whose runs are quick, but for `_slow_runs` of them at last
-        self._slow_runs = 0
+        self._paced: tuple[Hashable, int] = (None, 0)  # a group, and the nanoseconds that its runs take
         self._is_due = False
         self._holders = 0
         self._released = asyncio.Event()
@@ -122,7 +121,7 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         rows, group = self._batching_of(request.feeds)
         pending = Pending(request, loop.create_future(), rows, group)
-        is_quick = group is not None and group == self._quick_group and rows <= self.max_batch
+        is_quick = self._is_quick(group) and rows <= self.max_batch
         if not self._queue.put(pending, wake=not is_quick):
             refusal = self.overloaded() if self._queue.is_full else self._closed()
             self.statistics.failed(refusal.reason, 0)
@@ -218,21 +217,22 @@ class ServedModel:
                 for pending in run.batch:
                     self._refuse(pending, run.outcome)
                 continue
-            rows, whole_ns = [pending.rows for pending in run.batch], [now - pending.arrived_ns for pending in run.batch]
-            self.statistics.ran(rows, whole_ns, run.outcome)
+            whole_ns = [now - pending.arrived_ns for pending in run.batch]
+            self.statistics.ran([pending.rows for pending in run.batch], whole_ns, run.outcome)
             self._note_pace(run.batch[0].group, run.outcome[0].infer_ns)
             for pending, result in zip(run.batch, run.outcome, strict=True):
                 if not pending.future.done():
                     pending.future.set_result(result)
 
+    def _is_quick(self, group: Hashable) -> bool:
+        """Whether requests of a group are best run on the event loop."""
+        paced, run_ns = self._paced
+        return group is not None and group == paced and run_ns <= QUICK_NS and not self.options.max_delay
+
     def _note_pace(self, group: Hashable, run_ns: int) -> None:
-        """Learns where a group is best run; one slow run alone says more of the machine than of the model."""
-        if run_ns <= QUICK_NS and not self.options.max_delay:
-            self._quick_group, self._slow_runs = group, 0
-        elif group == self._quick_group:
-            self._slow_runs += 1
-            if self._slow_runs > 1:
-                self._quick_group = None
+        """Learns how quick runs of a group are; one slow run says more of the machine than of the model."""
+        paced, known_ns = self._paced
+        self._paced = group, min(run_ns, 2 * known_ns) if group == paced else run_ns
 
     def _refuse(self, pending: Pending, refusal: Refused) -> None:
         self.statistics.failed(refusal.reason, time.perf_counter_ns() - pending.arrived_ns)

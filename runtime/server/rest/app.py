@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import lru_cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -70,6 +71,7 @@ def build_app(
     return App(Infer(repository, bodies, workers), app)
 
 
+@lru_cache(1024)
 def _asked(path: str) -> tuple[str, str] | None:
     """The model and version (empty for the newest) whose inference a path names, None for another path."""
     if not path.startswith(MODELS) or not path.endswith(INFER):

@@ -36,6 +36,11 @@ class BodyLimits:
     seconds: float = 60.0
 
 
+def told_length(headers: Mapping[bytes, bytes]) -> int:
+    """The length of a body, 0 where it isn't told."""
+    return int(headers.get(b"content-length", 0))  # the HTTP parser has let nothing but digits through
+
+
 class ClientGone(Exception):
     """The client went away before the end of its request."""
 
@@ -85,6 +90,14 @@ class Bodies:
             return memoryview(body)
         return view
 
+    def room(self, told: int) -> "Room":
+        """Room for a body whose length is told, so that it has it from the start; raises Refused."""
+        if told > self.limits.max_body:
+            raise self._too_large()
+        room = Room(self)
+        room.take(told)
+        return room
+
     async def _in_time(self, receiving: Coroutine[None, None, None]) -> None:
         """Receives for as long as a body may take; `asyncio.timeout` would cost a small request a tenth of its time."""
         task = asyncio.current_task()
@@ -96,18 +109,14 @@ class Bodies:
             if error.args != (TOO_SLOW,):
                 raise
             task.uncancel()
-            raise Refused(Reason.SLOW, f"the body did not arrive within {self.limits.seconds:g} s") from None
+            raise self.too_slow() from None
         finally:
             timer.cancel()
 
     async def _receive(
         self, headers: Mapping[bytes, bytes], receive: Receive, room: "Room", parts: list[bytes]
     ) -> None:
-        """Appends what arrives to `parts`. A body of a length that is told has its room from the start."""
-        told = int(headers.get(b"content-length", 0))  # the HTTP parser has let nothing but digits through
-        if told > self.limits.max_body:
-            raise self._too_large()
-        room.take(told)
+        """Appends what arrives to `parts`."""
         size = 0
         while True:
             message = await receive()
@@ -122,6 +131,10 @@ class Bodies:
             parts.append(part)
             if not message.get("more_body", False):
                 return
+
+    def too_slow(self) -> Refused:
+        """The refusal of a body that takes longer than it may."""
+        return Refused(Reason.SLOW, f"the body did not arrive within {self.limits.seconds:g} s")
 
     def _too_large(self) -> Refused:
         return Refused(Reason.TOO_LARGE, f"the body is larger than {self.limits.max_body} bytes")
@@ -159,4 +172,9 @@ class Room:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Gives the bytes back."""
         self._bodies.pending -= self.taken
+        self.taken = 0

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.protocol.tensors import invalid, shown
 from runtime.server.rest.answer import json_elements, write_answer
-from runtime.server.rest.bodies import Bodies, ClientGone, Room
+from runtime.server.rest.bodies import Bodies, ClientGone, Room, told_length
 from runtime.server.rest.compression import WORTH_COMPRESSING, accepted_encoding, compress
 from runtime.server.rest.replies import INTERNAL, STOPPING, Reply, refusal
 from runtime.server.rest.request import Question, read_raw_request, read_request
@@ -19,6 +19,8 @@ from runtime.serving.refused import Refused
 from runtime.serving.repository import Repository
 
 T = TypeVar("T")
+# By their names in lower case.
+Headers = Mapping[bytes, bytes]
 
 log = logging.getLogger(__name__)
 
@@ -45,49 +47,52 @@ class Infer:
         watch = ClientWatch(receive)
         try:
             reply = await self._reply(dict(scope["headers"]), receive, watch, name, version)
-        except Refused as refused:
-            reply = refusal(refused)
         except ClientGone:
             return
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError) as error:
             if watch.client_gone:
                 return
-            reply = refusal(STOPPING)  # a stopping server gives up on what takes too long
-        except Exception:
-            log.exception("an inference failed")
-            reply = refusal(INTERNAL)
+            reply = reply_to(error)
         finally:
             watch.stop()
         await reply.send(send)
 
-    async def _reply(
-        self, headers: Mapping[bytes, bytes], receive: Receive, watch: "ClientWatch", name: str, version: str
-    ) -> Reply:
+    def admit(self, name: str, version: str, size: int) -> Room:
+        """Room for a body of so many bytes, before it is read; raises Refused where it would be read in vain."""
         model = self._repository.model(name, version)
-        if model.is_full:  # so that a body which would be refused isn't read
+        if model.is_full:
             raise model.overloaded()
-        json_size = _json_size(headers)
-        with Room(self._bodies) as room:
-            body = await self._bodies.read(headers, receive, room, json_size or 0)
-            watch.start()
-            # The body may have taken its time, and the model may be another by now.
-            with self._repository.model(name, version) as model:
-                question = await self._question(body, json_size, model)
-                result = await model.infer(question.inference)
-            watch.stop()
-            if json_elements(question, result) > LARGE_ANSWER:
-                reply = await self._in_thread(write_answer, model, question, result)
-            else:
-                reply = write_answer(model, question, result)
+        return self._bodies.room(size)
+
+    def too_slow(self, seconds: float) -> Refused | None:
+        """The refusal of a body that hasn't arrived within so many seconds, None where it may still."""
+        return self._bodies.too_slow() if seconds > self._bodies.limits.seconds else None
+
+    async def answer(self, headers: Headers, body: memoryview, name: str, version: str) -> Reply:
+        """The answer to a whole request; raises Refused."""
+        # The body may have taken its time, and the model may be another than the one that admitted it.
+        with self._repository.model(name, version) as model:
+            question = await self._question(body, json_size(headers), model)
+            result = await model.infer(question.inference)
+        if json_elements(question, result) > LARGE_ANSWER:
+            reply = await self._in_thread(write_answer, model, question, result)
+        else:
+            reply = write_answer(model, question, result)
         encoding = accepted_encoding(headers.get(b"accept-encoding"))
         if encoding is None or len(reply.body) < WORTH_COMPRESSING:
             return reply
         return await self._in_thread(_compressed, reply, encoding)
 
-    async def _question(self, body: memoryview, json_size: int | None, model: ServedModel) -> Question:
-        if json_size == 0:
+    async def _reply(self, headers: Headers, receive: Receive, watch: "ClientWatch", name: str, version: str) -> Reply:
+        with self.admit(name, version, told_length(headers)) as room:
+            body = await self._bodies.read(headers, receive, room, json_size(headers) or 0)
+            watch.start()
+            return await self.answer(headers, body, name, version)
+
+    async def _question(self, body: memoryview, told: int | None, model: ServedModel) -> Question:
+        if told == 0:
             return read_raw_request(body, model)
-        size = len(body) if json_size is None else json_size
+        size = len(body) if told is None else told
         if size > len(body):
             raise invalid(f"Inference-Header-Content-Length is {size}, and the body has {len(body)} bytes")
         text = len(body) if any(spec.dtype.hasobject for spec in model.inputs) else size
@@ -99,7 +104,17 @@ class Infer:
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
 
-def _json_size(headers: Mapping[bytes, bytes]) -> int | None:
+def reply_to(error: BaseException) -> Reply:
+    """The answer to a request that ended with an exception."""
+    if isinstance(error, Refused):
+        return refusal(error)
+    if isinstance(error, asyncio.CancelledError):
+        return refusal(STOPPING)  # a stopping server gives up on what takes too long
+    log.error("an inference failed", exc_info=error)
+    return refusal(INTERNAL)
+
+
+def json_size(headers: Headers) -> int | None:
     """How much of the body is JSON, as the header says; None where it doesn't say, so that all is."""
     told = headers.get(b"inference-header-content-length")
     if told is None:

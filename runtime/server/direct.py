@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from runtime.server.connection import LimitedProtocol
 from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import asked_model
-from runtime.server.rest.bodies import ALIGNMENT, Room, told_length
-from runtime.server.rest.infer import Headers, Infer, json_size, reply_to
+from runtime.server.rest.bodies import aligned
+from runtime.server.rest.infer import Admitted, Headers, Infer, reply_to
 from runtime.server.rest.replies import Reply, refusal
 from runtime.serving.refused import Refused
 
@@ -126,16 +126,14 @@ class Exchange:
     """
 
     __slots__ = (
-        "_asked",
+        "_admitted",
         "_begun",
         "_connection",
-        "_headers",
         "_infer",
         "_is_due",
         "_is_whole",
         "_parts",
         "_refused",
-        "_room",
         "_task",
         "keep_alive",
         "response_complete",
@@ -147,18 +145,14 @@ class Exchange:
         self.response_complete = False
         self._connection = connection
         self._infer = infer
-        self._headers = headers
-        self._asked = name, version
         self._begun = connection.loop.time()
         self._is_due = self._is_whole = False
         self._task: asyncio.Task[None] | None = None
-        self._room: Room | None = None
+        self._admitted: Admitted | None = None
         self._refused: Refused | None = None
         self._parts: list[bytes] = []
         try:
-            self._room = infer.admit(name, version, told_length(headers))
-            if lead := -(json_size(headers) or 0) % ALIGNMENT:  # so that what follows the JSON is aligned
-                self._parts.append(bytes(lead))
+            self._admitted = infer.admit(headers, name, version)
         except Refused as refused:
             self._refused = refused
 
@@ -172,7 +166,7 @@ class Exchange:
 
     def receive(self, part: bytes) -> None:
         """Takes a piece of the body."""
-        if self._room is not None:
+        if self._admitted is not None:
             self._parts.append(part)
 
     def end(self) -> None:
@@ -195,16 +189,14 @@ class Exchange:
             self._send(refusal(slow))
 
     def _run(self) -> None:
-        connection = self._connection
-        self._task = connection.loop.create_task(self._answer())
-        connection.tasks.add(self._task)
+        if self._admitted is not None:
+            self._task = self._connection.loop.create_task(self._answer(self._admitted))
+            self._connection.tasks.add(self._task)
 
-    async def _answer(self) -> None:
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        lead = -(json_size(self._headers) or 0) % ALIGNMENT
-        self._parts = []
+    async def _answer(self, admitted: Admitted) -> None:
+        body, self._parts = aligned(self._parts, admitted.json_size or 0), []
         try:
-            reply = await self._infer.answer(self._headers, memoryview(body)[lead:], *self._asked)
+            reply = await self._infer.answer(admitted, body)
         except (Exception, asyncio.CancelledError) as error:
             reply = reply_to(error)
         if self._task is not None:
@@ -230,9 +222,9 @@ class Exchange:
         connection.on_response_complete()
 
     def _leave(self) -> None:
-        if self._room is not None:
-            self._room.leave()
-            self._room = None
+        if self._admitted is not None:
+            self._admitted.room.leave()
+            self._admitted = None
 
 
 @lru_cache(1024)

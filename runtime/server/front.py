@@ -10,17 +10,21 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runtime.server.access import AccessLog
 from runtime.server.direct import Direct
-from runtime.server.guard import Guard, check_user
+from runtime.server.guard import Guard, check_user, may_administer
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.limits import ConnectionLimits
 from runtime.server.metrics import metrics_routes
+from runtime.server.page.routes import page_routes
 from runtime.server.rest.app import App, build_app
-from runtime.server.rest.bodies import BodyLimits
+from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.predict import predict_routes
+from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
 
@@ -48,7 +52,7 @@ class Front:
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
         limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app = build_app(self._repository, self._workers, limits, metrics_routes(self._repository))
+        app = build_app(self._repository, self._workers, limits, self._routes(limits), predict_paths())
         self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
         await self._http.open(listener)
 
@@ -83,3 +87,11 @@ class Front:
         if self._settings.access_log or self._tracing is not None:
             return None
         return Direct(app.infer, lambda headers: check_user(self._keys, headers))
+
+    def _routes(self, limits: BodyLimits) -> list[Route]:
+        """What is served beside the protocol."""
+        return [
+            *metrics_routes(self._repository, lambda: self._http.connections),
+            *predict_routes(self._repository, Bodies(limits, self._workers)),
+            *page_routes(self._repository, lambda request: may_administer(self._keys, request.scope["headers"])),
+        ]

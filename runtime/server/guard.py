@@ -45,6 +45,15 @@ def check_user(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> None:
         keys.check(given_key(headers), False)
 
 
+def may_administer(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether who sent these headers may load and unload models."""
+    try:
+        keys.check(given_key(headers), is_admin_call=True)
+    except Refused:
+        return False
+    return True
+
+
 class Guard:
     """An ASGI application around another one, which lets through who may ask."""
 

@@ -1,7 +1,7 @@
 """Reading the bodies of requests, so that neither a large one, nor many, nor a slow one harms the server."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from types import TracebackType
@@ -41,6 +41,14 @@ def told_length(headers: Mapping[bytes, bytes]) -> int:
     return int(headers.get(b"content-length", 0))  # the HTTP parser has let nothing but digits through
 
 
+def aligned(parts: Sequence[bytes], json_size: int) -> memoryview:
+    """A body in one piece, laid so that every number behind `json_size` bytes of JSON is aligned."""
+    lead = -json_size % ALIGNMENT
+    if len(parts) == 1 and not lead:
+        return memoryview(parts[0])
+    return memoryview(b"".join((bytes(lead), *parts)))[lead:]
+
+
 class ClientGone(Exception):
     """The client went away before the end of its request."""
 
@@ -78,11 +86,9 @@ class Bodies:
             raise Refused(
                 Reason.UNSUPPORTED_MEDIA, f"Content-Encoding is {encoding.decode('latin-1')}, not gzip or deflate"
             )
-        lead = -json_size % ALIGNMENT
-        parts = [bytes(lead)] if lead else []
+        parts: list[bytes] = []
         await self._in_time(self._receive(headers, receive, room, parts))
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        view = memoryview(body)[lead:]
+        view = aligned(parts, json_size)
         if encoding != b"identity":
             loop = asyncio.get_running_loop()
             body = await loop.run_in_executor(self._workers, decompress, view, encoding, self.limits.max_body)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.types import Receive, Scope, Send
@@ -33,6 +34,27 @@ LARGE_ANSWER = 8 * 2**10
 WATCH_SECONDS = 0.05
 
 
+@dataclass(slots=True)
+class Admitted:
+    """A request whose body is to be read.
+
+    Attributes:
+        name: the model that it asks.
+        version: the model's version, empty for the newest.
+        model: what that is as the request comes.
+        headers: its headers.
+        json_size: how much of its body is JSON; None for all.
+        room: what its body takes of the room for all.
+    """
+
+    name: str
+    version: str
+    model: ServedModel
+    headers: Headers
+    json_size: int | None
+    room: Room
+
+
 class Infer:
     """Answers ``POST /v2/models/M[/versions/V]/infer``."""
 
@@ -57,37 +79,46 @@ class Infer:
             watch.stop()
         await reply.send(send)
 
-    def admit(self, name: str, version: str, size: int) -> Room:
-        """Room for a body of so many bytes, before it is read; raises Refused where it would be read in vain."""
+    def admit(self, headers: Headers, name: str, version: str) -> "Admitted":
+        """Takes in a request before its body is read; raises Refused where that would be read in vain."""
         model = self._repository.model(name, version)
         if model.is_full:
-            raise model.overloaded()
-        return self._bodies.room(size)
+            raise model.refused(model.overloaded())
+        told = _json_size(headers)
+        return Admitted(name, version, model, headers, told, self._bodies.room(told_length(headers)))
 
     def too_slow(self, seconds: float) -> Refused | None:
         """The refusal of a body that hasn't arrived within so many seconds, None where it may still."""
         return self._bodies.too_slow() if seconds > self._bodies.limits.seconds else None
 
-    async def answer(self, headers: Headers, body: memoryview, name: str, version: str) -> Reply:
+    async def answer(self, admitted: "Admitted", body: memoryview) -> Reply:
         """The answer to a whole request; raises Refused."""
-        # The body may have taken its time, and the model may be another than the one that admitted it.
-        with self._repository.model(name, version) as model:
-            question = await self._question(body, json_size(headers), model)
+        model = admitted.model
+        # The body may have taken its time, and the model may be another by now. What was accepted before the server was
+        # stopped is answered.
+        if not self._repository.draining:
+            model = self._repository.model(admitted.name, admitted.version)
+        with model:
+            try:
+                question = await self._question(body, admitted.json_size, model)
+            except Refused as refused:
+                raise model.refused(refused) from None
             result = await model.infer(question.inference)
         if json_elements(question, result) > LARGE_ANSWER:
             reply = await self._in_thread(write_answer, model, question, result)
         else:
             reply = write_answer(model, question, result)
-        encoding = accepted_encoding(headers.get(b"accept-encoding"))
+        encoding = accepted_encoding(admitted.headers.get(b"accept-encoding"))
         if encoding is None or len(reply.body) < WORTH_COMPRESSING:
             return reply
         return await self._in_thread(_compressed, reply, encoding)
 
     async def _reply(self, headers: Headers, receive: Receive, watch: "ClientWatch", name: str, version: str) -> Reply:
-        with self.admit(name, version, told_length(headers)) as room:
-            body = await self._bodies.read(headers, receive, room, json_size(headers) or 0)
+        admitted = self.admit(headers, name, version)
+        with admitted.room as room:
+            body = await self._bodies.read(headers, receive, room, admitted.json_size or 0)
             watch.start()
-            return await self.answer(headers, body, name, version)
+            return await self.answer(admitted, body)
 
     async def _question(self, body: memoryview, told: int | None, model: ServedModel) -> Question:
         if told == 0:
@@ -114,7 +145,7 @@ def reply_to(error: BaseException) -> Reply:
     return refusal(INTERNAL)
 
 
-def json_size(headers: Headers) -> int | None:
+def _json_size(headers: Headers) -> int | None:
     """How much of the body is JSON, as the header says; None where it doesn't say, so that all is."""
     told = headers.get(b"inference-header-content-length")
     if told is None:

@@ -157,6 +157,8 @@ class BestBoxes(nn.Module):
 
 @lowers(Nms)
 class NmsLowering(Lowering):
+    chooses = True
+
     @staticmethod
     def torch(op: Nms, inputs: tuple[TensorType, ...]) -> nn.Module:
         return BestBoxes(op.iou, op.score, op.detections, op.candidates, op.background, op.agnostic, op.min_size)
@@ -368,6 +370,8 @@ class BestOfLevels(nn.Module):
 
 @lowers(Proposals)
 class ProposalsLowering(Lowering):
+    chooses = True
+
     @staticmethod
     def torch(op: Proposals, inputs: tuple[TensorType, ...]) -> nn.Module:
         return BestOfLevels(op.levels(*inputs), op.count, op.candidates, op.iou, op.min_size, op.training)

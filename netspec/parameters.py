@@ -132,7 +132,7 @@ def _read_declared(name: str, item: Entry, node: Mapping, findings: Findings) ->
         return None
     for key, types in _BOUNDED.items():
         if key in rest and bounds.type not in types:
-            message = f"`{key}` bounds {' or '.join(types)}, and `{name}` is of type `{bounds.type}`"
+            message = f"`{key}` is for {' and '.join(types)}, and `{name}` is of type `{bounds.type}`"
             findings.add(Diagnostic("wrong-type", message, rest[key].key.span, help="leave it out"))
             return None
     if "choices" in rest and bounds.type == "list":

@@ -63,6 +63,11 @@ class Checked:
         strict = tuple(replace(diagnostic, severity="error") for diagnostic in self.diagnostics)
         return replace(self, network=None if strict else self.network, diagnostics=strict)
 
+    def to_train(self) -> Checked:
+        """The outcome where the network is to be trained: it has to fit its data, else a warning."""
+        wrong = [replace(found, severity="error") for found in self.diagnostics if found.code == "recipe-mismatch"]
+        return replace(self, network=None, diagnostics=tuple(wrong)) if wrong and self.network else self
+
     @property
     def obstacles(self) -> tuple[Diagnostic, ...]:
         """What stands between the file and a network: the findings, or that a library has none."""

@@ -1,7 +1,7 @@
 """``netspec predict``: what a model says about files."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from runtime.answering.drawing import draw_answer
+from runtime.answering.image_input import takes_pixels
 from runtime.cli.options import device_option, threads_option
 from runtime.cli.prediction_report import CocoReport, JsonReport, Report, TextReport
 from runtime.coco import AnnotatedIds, NumberedIds, check_run_lengths
-from runtime.drawing import draw_mask, draw_objects
-from runtime.engine import Device
+from runtime.engine_options import Device, EngineOptions
 from runtime.errors import InputError
 from runtime.gallery import Gallery
-from runtime.metadata import ImagePixels
 from runtime.model_path import find_model
 from runtime.output_file import check_place, write_outputs
 from runtime.prediction import Prediction, Wanted, predict
@@ -109,17 +109,17 @@ def command(
         raise click.UsageError("--coco-images goes with --format coco")
     if output is not None:
         check_place(output)
-    session = Session(find_model(model), device, threads)
+    session = Session(find_model(model), EngineOptions(device, threads))
     _check_options(session, top=top, score=score, draw=draw, proposals=proposals)
     report = _report(session, style, files, coco_images)
     gallery = None if draw is None else Gallery(draw, files)
     wanted = Wanted(top or 1, score or 0.0, batch_size, None if proposals is None else Proposals(proposals))
     skipped: dict[Path, InputError] | None = {} if on_error == "skip" else None
-    kept: list[dict[str, np.ndarray]] = []
+    kept: list[Mapping[str, np.ndarray]] = []
     for prediction in _with_progress(session, files, wanted, skipped):
         report.add(prediction, None if gallery is None else _draw(gallery, prediction))
         if output is not None:
-            kept.append(prediction.outputs)
+            kept.append(prediction.answer.outputs)
     if output is not None and kept:
         write_outputs(output, kept)
     report.show()
@@ -141,8 +141,7 @@ def _check_options(
         )
     if score is not None and not isinstance(task, Detection):
         raise InputError(f"--score is for detectors, and {session.path} is none: it gives no boxes with scores")
-    takes_pixels = any(isinstance(contract, ImagePixels) for contract in session.metadata.preprocess.values())
-    if draw is not None and (task is None or not takes_pixels):
+    if draw is not None and (task is None or not takes_pixels(session)):
         raise InputError(
             f"nothing can be drawn: {session.path} does not take an image's pixels and give boxes or a mask",
             help="such a model is exported from a spec with `deploy.net`",
@@ -167,10 +166,7 @@ def _report(session: Session, style: str, files: Sequence[Path], coco_images: Pa
 def _draw(gallery: Gallery, prediction: Prediction) -> Path:
     """Draws what was found in an image, and returns where."""
     assert prediction.image is not None  # `_check_options` saw to it
-    if prediction.mask is not None:
-        picture = draw_mask(prediction.image, prediction.mask)
-    else:
-        picture = draw_objects(prediction.image, prediction.found or ())
+    picture = draw_answer(prediction.image, prediction.answer)
     name = prediction.file.stem if prediction.rows == 1 else f"{prediction.file.stem}-{prediction.row}"
     return gallery.add(name, picture)
 

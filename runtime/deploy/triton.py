@@ -55,22 +55,27 @@ def _config(deployed: Deployed, backend: Backend, gpu: bool) -> str:
         config.backend = "python"
         config.platform = ""
     if backend != "netspec":
-        for tensor in (*config.input, *config.output):
-            _give_dims(tensor)
+        _give_dims(config)
     for output in config.output:
         if output.name in deployed.labels:
             output.label_filename = LABEL_FILE
     group = config.instance_group[0]
+    group.name = ""  # Triton gives it one
     group.kind = group.Kind.Value("KIND_GPU" if gpu else "KIND_CPU")
     text: str = text_format.MessageToString(config, as_utf8=True)
     return _COMMENT[backend] + text
 
 
-def _give_dims(tensor: Message) -> None:
+def _give_dims(config: Message) -> None:
     """Triton wants at least one dim beside the batch's: where the model has none, a dim of 1 stands for it."""
-    if not tensor.dims:
-        tensor.dims.append(1)
-        tensor.reshape.SetInParent()
+    for tensor in (*config.input, *config.output):
+        if not tensor.dims:
+            tensor.dims.append(1)
+            tensor.reshape.SetInParent()
+    for warmup in config.model_warmup:
+        for given in warmup.inputs.values():
+            if not given.dims:
+                given.dims.append(1)
 
 
 def _label_lines(deployed: Deployed, labels: Sequence[str]) -> bytes:

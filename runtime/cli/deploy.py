@@ -127,7 +127,8 @@ def command(
         raise click.UsageError("--name goes with one model")
     if target != "triton":
         threads = threads or 1  # a share of a machine is asked for by number
-    options = ModelOptions("cpu", threads, instances, max_batch=max_batch, max_delay=max_delay)
+    # They are only looked at here: a configuration says where they run.
+    options = ModelOptions(device="cpu", threads=threads, instances=instances, max_batch=max_batch, max_delay=max_delay)
     deployed = open_models(models, name, options)
     scale = Scale(
         replicas or 1,

@@ -50,7 +50,7 @@ def open_models(paths: Sequence[Path], name: str | None, options: ModelOptions) 
     """
     names: dict[str, Path] = {}
     for path in paths:
-        chosen = name or (path.resolve().name if path.is_dir() else path.stem)
+        chosen = name if name is not None else path.resolve().name if path.is_dir() else path.stem
         if not _NAME.fullmatch(chosen):
             raise ModelError(
                 f"'{chosen}' is no name for a model: it takes letters, digits, '.', '_' and '-', 63 at most",

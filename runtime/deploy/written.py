@@ -14,7 +14,6 @@ from pathlib import Path
 import orjson
 
 from runtime.errors import OutputError
-from runtime.output_file import replacing
 
 NOTE = ".netspec-deploy.json"
 
@@ -36,21 +35,20 @@ def write_folder(folder: Path, files: Mapping[str, Content], force: bool) -> Non
         OutputError: something is in the way, or can't be written; then everything is as it was.
     """
     parts = sorted({path.partition("/")[0] for path in files})
-    noted = _read_note(folder)
-    if not force:
-        for part in parts:
-            _check_ours(folder / part, noted.get(part))
     try:
+        noted = _read_note(folder)
+        if not force:
+            for part in parts:
+                _check_ours(folder / part, noted.get(part))
         with _staging(folder) as staging:
             for path, content in files.items():
                 _write(staging / path, content)
-            fresh = {part: _digests(staging / part) for part in parts}
+            note = noted | {part: _digests(staging / part) for part in parts}
+            _write(staging / NOTE, orjson.dumps(note, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
             folder.mkdir(parents=True, exist_ok=True)
-            _exchange(staging, folder, parts)
+            _exchange(staging, folder, [*parts, NOTE])
     except OSError as error:
         raise OutputError(f"cannot write {error.filename or folder}: {error.strerror or error}") from None
-    with replacing(folder / NOTE) as unfinished:
-        unfinished.write_bytes(orjson.dumps(noted | fresh, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
 
 
 def _check_ours(part: Path, noted: Mapping[str, str] | None) -> None:

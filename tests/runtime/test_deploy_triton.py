@@ -108,7 +108,9 @@ def triton(tmp_path: Path) -> Iterator[Callable[[Path], tuple[str, str]]]:
     site, libraries, minor = subprocess.check_output([python, "-c", probe], text=True).split()
     home = tmp_path / "triton"
     shutil.copytree(Path(site) / "pytriton" / "tritonserver" / "backends", home)
-    stub = Path(site) / "pytriton" / "tritonserver" / "python_backend_stubs" / f"3.{minor}" / "triton_python_backend_stub"
+    stub = (
+        Path(site) / "pytriton" / "tritonserver" / "python_backend_stubs" / f"3.{minor}" / "triton_python_backend_stub"
+    )
     shutil.copy(stub, home / "python")
     own = {
         "LD_LIBRARY_PATH": f"{libraries}:{site}/nvidia_pytriton.libs",
@@ -161,15 +163,25 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def asked(library: Any, asking: Any, model: str, feeds: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+def asked(library: Any, asking: Any, model: str, feeds: dict[str, np.ndarray]) -> Any:
     """What a Triton answers."""
     types = {"float32": "FP32", "int64": "INT64", "object": "BYTES", "float16": "FP16"}
     tensors = []
     for name, array in feeds.items():
         tensors.append(library.InferInput(name, array.shape, types[str(array.dtype)]))
         tensors[-1].set_data_from_numpy(array)
-    answer = asking.infer(model, tensors)
-    return [answer.as_numpy(name) for name in outputs]
+    return asking.infer(model, tensors)
+
+
+def check_answer(answer: Any, path: Path, feeds: dict[str, np.ndarray]) -> None:
+    """Holds an answer against ONNX Runtime's own. Beside a batch alone Triton has a dim of 1."""
+    session = Session(path, "cpu")
+    shaped = {spec.name: feeds[spec.name].ravel() for spec in session.inputs if len(spec.shape) == 1}
+    for name, wanted in session.run(feeds | shaped).items():
+        given = answer.as_numpy(name)
+        if wanted.dtype.hasobject:
+            given = np.array([element.decode() for element in given.ravel()], object)
+        np.testing.assert_array_equal(given.reshape(wanted.shape), wanted, err_msg=path.stem)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "python"])
@@ -201,16 +213,9 @@ def test_a_real_triton_gives_equal_answers(
     for library, address in ((triton_http, http), (triton_grpc, grpc)):
         asking = library.InferenceServerClient(address)
         for path, feeds in cases.items():
-            session = Session(path, "cpu")
-            # Where a model has no dims but the batch, Triton has one of size 1 beside it.
-            flat = {spec.name: feeds[spec.name].reshape(-1) if len(spec.shape) == 1 else feeds[spec.name] for spec in session.inputs}
-            expected = session.run(flat)
-            for given, wanted in zip(asked(library, asking, path.stem, feeds, list(expected)), expected.values(), strict=True):
-                if wanted.dtype.hasobject:
-                    given = np.array([element.decode() for element in given.ravel()], object).reshape(given.shape)
-                np.testing.assert_array_equal(given.reshape(wanted.shape), wanted, err_msg=path.stem)
-        with pytest.raises(InferenceServerException, match="indices|out of|bounds"):
-            asked(library, asking, "picker", {"index": np.array([[7]])}, ["row"])
+            check_answer(asked(library, asking, path.stem, feeds), path, feeds)
+        with pytest.raises(InferenceServerException, match="idx=7 must be within"):
+            asked(library, asking, "picker", {"index": np.array([[7]])})
     tensor = triton_http.InferInput("image", image.shape, "FP32").set_data_from_numpy(image)
     asking = triton_http.InferenceServerClient(http)
     wanted = [triton_http.InferRequestedOutput("fc", class_count=1)]

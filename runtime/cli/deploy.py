@@ -2,17 +2,20 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 import orjson
 
+from runtime.cli.options import threads_option
+from runtime.cli.serve_options import MODEL_OPTIONS
+from runtime.cli.serve_options import options as model_options
 from runtime.deploy import kserve, ray_serve, triton
 from runtime.deploy.models import Deployed, open_models
 from runtime.deploy.scale import Scale
 from runtime.deploy.written import Content, write_folder
-from runtime.engine import MAX_THREADS
 from runtime.serving.options import ModelOptions
 
 Target = Literal["triton", "kserve", "ray"]
@@ -47,26 +50,11 @@ ONLY = {
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the models will run."
 )
-@click.option("--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", help="CPU threads of one run.")
+@threads_option
 @click.option(
     "--instances", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Runs at once."
 )
-@click.option(
-    "--max-batch",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="ROWS",
-    help="The most rows that run together, of models whose rows may; 1 turns batching off.",
-)
-@click.option(
-    "--max-delay",
-    type=click.FloatRange(0, 60),
-    default=0.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a batch waits for more rows.",
-)
+@model_options(MODEL_OPTIONS)
 @click.option(
     "--backend",
     type=click.Choice(["onnxruntime", "python"]),
@@ -96,62 +84,53 @@ ONLY = {
     help="How to tell what was written.",
 )
 def command(
-    target: Target,
-    models: tuple[Path, ...],
-    folder: Path,
-    name: str | None,
-    device: str,
-    threads: int | None,
-    instances: int,
-    max_batch: int,
-    max_delay: float,
-    backend: Literal["onnxruntime", "python"] | None,
-    replicas: int | None,
-    max_replicas: int | None,
-    memory: str | None,
-    storage: str | None,
-    image: str | None,
-    force: bool,
-    style: str,
+    target: Target, models: tuple[Path, ...], folder: Path, name: str | None, force: bool, style: str, **given: Any
 ) -> None:
     """Write what TARGET runs, so that it serves MODELS: .onnx files, or directories that hold model.onnx.
 
     \b
     triton  a model repository
-    kserve  an InferenceService, and the model repository that it reads from --storage
-    ray     a Ray Serve application of our own server, and the model repository that it reads
+    kserve  an InferenceService for each model, which reads it from --storage
+    ray     a Ray Serve application of our own server
+
+    For kserve and ray --threads is 1 by default, and a copy of the server has a CPU core for each thread.
     """
-    given = {"backend": backend, "replicas": replicas, "max_replicas": max_replicas, "memory": memory}
-    _check_options(target, {**given, "storage": storage, "image": image})
+    _check_options(target, given)
     if name is not None and len(models) > 1:
         raise click.UsageError("--name goes with one model")
+    gpu = given.pop("device") == "cuda"
     if target != "triton":
-        threads = threads or 1  # a share of a machine is asked for by number
-    # They are only looked at here: a configuration says where they run.
-    options = ModelOptions(device="cpu", threads=threads, instances=instances, max_batch=max_batch, max_delay=max_delay)
+        given["threads"] = given["threads"] or 1  # a share of a machine is asked for by number
+    chosen = {field.name: given.pop(field.name) for field in fields(ModelOptions) if field.name in given}
+    # They are only looked at here; a configuration says where they run.
+    options = ModelOptions(**chosen, device="cpu")
     deployed = open_models(models, name, options)
-    scale = Scale(
-        replicas or 1,
-        max_replicas or replicas or 1,
-        cpus=(threads or 1) * instances,
-        gpu=device == "cuda",
-        concurrency=2 * max_batch * instances,
-        memory=memory or DEFAULT_MEMORY,
-    )
     if target == "triton":
-        files = triton.repository(deployed, backend or "onnxruntime", scale.gpu)
+        files = triton.repository(deployed, given["backend"] or "onnxruntime", gpu)
     elif target == "kserve":
-        files = kserve.services(deployed, scale, storage or "", image)
+        files = kserve.services(deployed, _scale(options, gpu, given), given["storage"], given["image"])
     else:
-        files = ray_serve.application(deployed, scale, folder)
+        files = ray_serve.application(deployed, _scale(options, gpu, given), folder)
     write_folder(folder, files, force)
     _tell(target, folder, deployed, files, style)
 
 
+def _scale(options: ModelOptions, gpu: bool, given: Mapping[str, Any]) -> Scale:
+    replicas = given["replicas"] or 1
+    return Scale(
+        replicas,
+        given["max_replicas"] or replicas,
+        cpus=options.threads_of_a_run * options.instances,
+        gpu=gpu,
+        concurrency=2 * options.max_batch * options.instances,
+        memory=given["memory"] or DEFAULT_MEMORY,
+    )
+
+
 def _check_options(target: Target, given: Mapping[str, object]) -> None:
-    for option, value in given.items():
-        if value is not None and target not in ONLY[option]:
-            wanted = " and ".join(ONLY[option])
+    for option, targets in ONLY.items():
+        if given[option] is not None and target not in targets:
+            wanted = " and ".join(targets)
             raise click.UsageError(f"--{option.replace('_', '-')} goes with {wanted}, not with {target}")
     if target == "kserve" and not given["storage"]:
         raise click.UsageError("kserve reads models from a storage: name with --storage where you put them")
@@ -169,9 +148,8 @@ def _tell(target: Target, folder: Path, models: Sequence[Deployed], files: Mappi
         return
     for deployed in models:
         about = _about(deployed)
-        batches = (
-            f"batches of up to {about['max_batch']}" if about["max_batch"] else "no batching: its rows belong together"
-        )
+        rows = about["max_batch"]
+        batches = f"batches of up to {rows}" if rows else "no batching: its rows belong together"
         warmup = "" if about["warmup"] else "; no warm-up, since its sizes are free"
         click.echo(f"{deployed.name}: {batches}{warmup}")
     click.echo(f"{len(files)} files in {click.format_filename(folder)}")

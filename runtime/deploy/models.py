@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.answering.answer import classifier_output
+from runtime.deploy.side_files import side_files
+from runtime.engine_options import EngineOptions
 from runtime.errors import ModelError
 from runtime.model_path import find_model
 from runtime.serving.model import ServedModel
@@ -24,12 +26,12 @@ class Deployed:
 
     Attributes:
         model: what its configuration is made of. It was never started, and answers nothing.
-        side_files: the files beside the model that hold its weights.
+        side_files: the files that hold its weights, by the names that the model has for them.
         labels: the names of the classes, by the output that has a score for each.
     """
 
     model: ServedModel
-    side_files: tuple[Path, ...]
+    side_files: dict[str, Path]
     labels: dict[str, tuple[str, ...]]
 
     @property
@@ -66,7 +68,7 @@ def open_models(paths: Sequence[Path], name: str | None, options: ModelOptions) 
 
 
 def _open(name: str, path: Path, options: ModelOptions) -> Deployed:
-    session = Session(path, "cpu")
+    session = Session(path, EngineOptions("cpu"))
     for spec in (*session.inputs, *session.outputs):
         if not spec.shape:
             raise ModelError(
@@ -78,7 +80,7 @@ def _open(name: str, path: Path, options: ModelOptions) -> Deployed:
     model = ServedModel(name, "1", session, options, batched)
     classes = classifier_output(session)
     labels = session.metadata.labels
-    return Deployed(model, _side_files(path), {classes: labels} if classes is not None and labels else {})
+    return Deployed(model, side_files(path), {classes: labels} if classes is not None and labels else {})
 
 
 def _warmups(session: Session, max_batch: int) -> tuple[Warmup, ...]:
@@ -90,9 +92,3 @@ def _warmups(session: Session, max_batch: int) -> tuple[Warmup, ...]:
         return (Warmup("zeros", {name: WarmupInput(shape, "zero") for name, shape in shapes.items()}),)
     inputs = {name: WarmupInput(shape[1:], "zero") for name, shape in shapes.items()}
     return tuple(Warmup(f"zeros-{rows}", inputs, rows) for rows in (1, max_batch))
-
-
-def _side_files(path: Path) -> tuple[Path, ...]:
-    return tuple(
-        sorted(other for other in path.parent.glob("*") if other.name.startswith(f"{path.name}.") and other.is_file())
-    )

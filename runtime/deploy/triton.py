@@ -39,8 +39,8 @@ def repository(models: Sequence[Deployed], backend: Backend, gpu: bool) -> dict[
         folder = deployed.name
         written[f"{folder}/config.pbtxt"] = _config(deployed, backend, gpu).encode()
         written[f"{folder}/1/{MODEL_FILE}"] = deployed.model.path
-        for side_file in deployed.side_files:
-            written[f"{folder}/1/{side_file.name}"] = side_file
+        for name, side_file in deployed.side_files.items():
+            written[f"{folder}/1/{name}"] = side_file
         for labels in deployed.labels.values():
             written[f"{folder}/{LABEL_FILE}"] = _label_lines(deployed, labels)
         if backend == "python":

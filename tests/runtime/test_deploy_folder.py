@@ -5,10 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx.external_data_helper import convert_model_to_external_data
 
 from runtime.cli.deploy import command
+from runtime.engine_options import EngineOptions
+from runtime.session import Session
 
 
 def deploy(folder: Path, *arguments: str | Path) -> Result:
@@ -28,6 +33,23 @@ def test_the_report_tells_what_was_written(classifier: Path, tmp_path: Path) -> 
     ]
     written = {name for name in content(tmp_path / "out") if not name.startswith(".")}
     assert set(report["files"]) == written == {"model/1/model.onnx", "model/config.pbtxt", "model/labels.txt"}
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "deep/er/" + "w" * 150])
+def test_side_files_of_weights_go_along(name: str, classifier: Path, tmp_path: Path) -> None:
+    model = onnx.load(classifier)
+    convert_model_to_external_data(model, location=name, size_threshold=0)
+    source = tmp_path / "source" / "model.onnx"
+    (source.parent / name).parent.mkdir(parents=True)
+    onnx.save(model, source)
+    (source.parent / "other.bin").write_text("not the model's")
+    assert deploy(tmp_path / "out", source, "--name", "tiny").exit_code == 0
+    version = tmp_path / "out" / "tiny" / "1"
+    assert content(version).keys() == {"model.onnx", name}
+    images = {"image": np.ones((2, 1, 4, 4), np.float32)}
+    options = EngineOptions("cpu")
+    moved, original = Session(version / "model.onnx", options), Session(classifier, options)
+    np.testing.assert_array_equal(moved.run(images)["fc"], original.run(images)["fc"])
 
 
 def test_what_it_wrote_itself_is_replaced(classifier: Path, tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ import pytest
 import tritonclient.http as triton_http
 import yaml
 from click.testing import CliRunner
+from tritonclient.utils import InferenceServerException
 
 from runtime.cli.deploy import command
+from runtime.engine_options import EngineOptions
 from runtime.session import Session
 
 SERVE = Path(sys.executable).with_name("serve")
 ROOT = Path(__file__).resolve().parents[2]
 REPLICA = "ray::ServeReplica:netspec:models"
+KEY = "a-key-of-the-clients"
 CLIENTS = 4
 KILLS = 2
 
@@ -57,7 +60,7 @@ def test_replicas_follow_the_load_within_bounds(classifier: Path, tmp_path: Path
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Starts an application on a local cluster; returns where it answers, and the process."""
     if not SERVE.exists():
-        pytest.skip("needs Ray Serve: pip install 'ray[serve]'")
+        pytest.skip("needs Ray Serve: pip install 'netspec[ray]'")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -67,7 +70,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     def start(folder: Path, configuration: dict[str, Any]) -> tuple[str, int]:
         configuration["http_options"]["port"] = port
         (folder / "serve.yaml").write_text(yaml.safe_dump(configuration))
-        own = {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+        own = {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "NETSPEC_API_KEYS": f"tests:{KEY}"}
         with log.open("wb") as out:
             call = [str(SERVE), "run", str(folder / "serve.yaml")]
             started.append(subprocess.Popen(call, env=os.environ | own, stdout=out, stderr=out))
@@ -75,7 +78,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         for _ in range(1200):
             assert started[0].poll() is None, log.read_text()[-4000:]
             try:
-                if ready.is_model_ready("tiny"):
+                if ready.is_model_ready("tiny", headers={"X-API-Key": KEY}):
                     return f"127.0.0.1:{port}", started[0].pid
             except OSError:
                 pass
@@ -111,8 +114,10 @@ def replicas_of(process: int) -> list[int]:
 def test_no_request_is_lost_while_replicas_are_killed(application: Any, classifier: Path, tmp_path: Path) -> None:
     folder = tmp_path / "app"
     address, process = application(folder, deploy(classifier, folder, "--replicas", "2"))
+    with pytest.raises(InferenceServerException, match="key"):
+        triton_http.InferenceServerClient(address).get_model_metadata("tiny")
     images = np.random.default_rng(0).normal(size=(64, 1, 4, 4)).astype(np.float32)
-    expected = Session(classifier, "cpu").run({"image": images})["fc"]
+    expected = Session(classifier, EngineOptions("cpu")).run({"image": images})["fc"]
     stop = threading.Event()
     right, wrong = [0] * CLIENTS, []
 
@@ -122,7 +127,7 @@ def test_no_request_is_lost_while_replicas_are_killed(application: Any, classifi
             row = (right[number] * CLIENTS + number) % len(images)
             tensor = triton_http.InferInput("image", [1, 1, 4, 4], "FP32").set_data_from_numpy(images[row : row + 1])
             try:
-                got = asking.infer("tiny", [tensor]).as_numpy("fc")
+                got = asking.infer("tiny", [tensor], headers={"X-API-Key": KEY}).as_numpy("fc")
                 np.testing.assert_allclose(got[0], expected[row], rtol=1e-5)
             except Exception as error:
                 wrong.append(error)

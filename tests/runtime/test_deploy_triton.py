@@ -22,6 +22,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from runtime.cli.deploy import command
+from runtime.engine_options import EngineOptions
 from runtime.protocol.model_config import read_config
 from runtime.serving.options import ModelOptions
 from runtime.serving.repository import Repository
@@ -175,7 +176,7 @@ def asked(library: Any, asking: Any, model: str, feeds: dict[str, np.ndarray]) -
 
 def check_answer(answer: Any, path: Path, feeds: dict[str, np.ndarray]) -> None:
     """Holds an answer against ONNX Runtime's own. Beside a batch alone Triton has a dim of 1."""
-    session = Session(path, "cpu")
+    session = Session(path, EngineOptions("cpu"))
     shaped = {spec.name: feeds[spec.name].ravel() for spec in session.inputs if len(spec.shape) == 1}
     for name, wanted in session.run(feeds | shaped).items():
         given = answer.as_numpy(name)
@@ -220,5 +221,5 @@ def test_a_real_triton_gives_equal_answers(
     asking = triton_http.InferenceServerClient(http)
     wanted = [triton_http.InferRequestedOutput("fc", class_count=1)]
     best = asking.infer("model", [tensor], outputs=wanted).as_numpy("fc")
-    scores = Session(classifier, "cpu").run({"image": image})["fc"]
+    scores = Session(classifier, EngineOptions("cpu")).run({"image": image})["fc"]
     assert [row[0].decode().split(":")[2] for row in best] == [("zero", "one", "two")[k] for k in scores.argmax(1)]

@@ -1,7 +1,7 @@
-"""A Ray Serve application of netspec's server: replicas that hold models, and a front that asks them.
+"""A Ray Serve application of netspec's server: replicas that hold models, and a relay that asks them.
 
-The front passes requests on. When a replica dies with a request on it the front asks another, and no client sees that.
-Written by `netspec deploy ray`, run by `serve run serve.yaml`.
+The relay passes requests on. When a replica dies with a request on it the relay asks another, and no client sees that.
+Written by `netspec deploy ray`, run by `serve run serve.yaml`. API keys are in the environment, as elsewhere.
 """
 
 import asyncio
@@ -20,8 +20,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message
 
 from runtime.protocol.model_config import read_config, read_override
+from runtime.server.guard import Guard
+from runtime.server.keys import ADMIN_VARIABLE, KEYS_VARIABLE, Keys, ring
 from runtime.server.rest.app import build_app
 from runtime.server.rest.bodies import Bodies, BodyLimits, ClientGone, Room
+from runtime.server.rest.predict import predict_routes
+from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.rest.replies import refusal
 from runtime.serving.options import ModelOptions
 from runtime.serving.refused import Reason, Refused
@@ -40,6 +44,7 @@ class Models:
 
     def __init__(self) -> None:
         self._workers = ThreadPoolExecutor(os.cpu_count())
+        self._keys = Keys(ring(None, KEYS_VARIABLE), ring(None, ADMIN_VARIABLE), False)
         self._repository: Repository | None = None
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
@@ -51,9 +56,14 @@ class Models:
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in broken)
             raise RuntimeError(f"the models of {config['repository']} can't be served: {reasons or 'there are none'}")
         before, self._repository = self._repository, repository
-        self._app: ASGIApp = build_app(repository, self._workers)
+        self._app: ASGIApp = Guard(self._application(repository), self._keys)
         if before is not None:
             await before.close()
+
+    def _application(self, repository: Repository) -> ASGIApp:
+        limits = BodyLimits()
+        routes = predict_routes(repository, Bodies(limits, self._workers))
+        return build_app(repository, self._workers, limits, routes, predict_paths())
 
     def check_health(self) -> None:
         """Raises when the replica should be replaced."""
@@ -79,7 +89,7 @@ class Models:
         return head["status"], head["headers"], b"".join(part.get("body", b"") for part in parts)
 
 
-class Front:
+class Relay:
     """What the cluster's HTTP proxies ask."""
 
     def __init__(self, models: DeploymentHandle) -> None:
@@ -123,4 +133,4 @@ def _plain(scope: Any) -> dict[str, Any]:
     return {key: scope[key] for key in kept if key in scope} | {"root_path": ""}
 
 
-application = serve.deployment(Front, name="front").bind(serve.deployment(Models, name="models").bind())
+application = serve.deployment(Relay, name="relay").bind(serve.deployment(Models, name="models").bind())

@@ -1,5 +1,6 @@
 """``netspec deploy ray``: the application runs on a cluster, and clients see nothing of a replica that dies."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -88,10 +89,9 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield start
     for process in started:
         process.send_signal(signal.SIGINT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(60)
-        finally:
-            process.kill()
+        process.kill()
 
 
 def replicas_of(process: int) -> list[int]:

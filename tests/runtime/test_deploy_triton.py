@@ -1,6 +1,7 @@
 """``netspec deploy triton``: the repository means to Triton what the model means, and a real Triton serves it."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -131,6 +132,7 @@ def triton(tmp_path: Path) -> Iterator[Callable[[Path], tuple[str, str]]]:
             "--http-port": http,
             "--grpc-port": grpc,
             "--allow-metrics": "false",
+            "--exit-timeout-secs": 5,
         }
         call = [f"{site}/pytriton/tritonserver/bin/tritonserver", *(f"{key}={value}" for key, value in options.items())]
         call.append("--disable-auto-complete-config")
@@ -150,10 +152,9 @@ def triton(tmp_path: Path) -> Iterator[Callable[[Path], tuple[str, str]]]:
     yield start
     for process in started:
         process.send_signal(signal.SIGINT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(30)
-        finally:
-            process.kill()
+        process.kill()
 
 
 def free_ports(count: int) -> list[int]:

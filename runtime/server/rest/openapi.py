@@ -46,16 +46,17 @@ JSON_SIZE: Schema = {
 
 
 def openapi_route(more: Paths) -> Route:
-    """The document at ``/openapi.json``, with the paths of other routes beside those of the protocol."""
-    document = orjson.dumps(_document(more))
+    """The document at ``/openapi.json``; see `document`."""
+    text = orjson.dumps(document(more))
 
     async def tell(request: Request) -> Response:
-        return Reply(200, document).response()
+        return Reply(200, text).response()
 
     return Route("/openapi.json", tell)
 
 
-def _document(more: Paths) -> dict[str, Any]:
+def document(more: Paths) -> dict[str, Any]:
+    """The document, with the paths of other routes beside those of the protocol."""
     server = server_metadata()
     return {
         "openapi": "3.1.0",

@@ -49,3 +49,7 @@ class OutputError(UserError):
 
 class SecretError(UserError):
     """A file of keys, or a certificate with its key, that cannot be used."""
+
+
+class SetupError(UserError):
+    """Something that was asked for needs a package that is not installed."""

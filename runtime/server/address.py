@@ -7,8 +7,10 @@ import socket
 from runtime.errors import AddressError
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """A socket bound to the address but not yet listening, so that nobody connects before the model is loaded.
+
+    `option` is what another port is asked for with.
 
     Raises:
         AddressError: the address is not to be had; the message says why.
@@ -21,14 +23,14 @@ def bind(host: str, port: int) -> socket.socket:
             f"there is no host '{host}'", help="127.0.0.1 is this machine, 0.0.0.0 any network"
         ) from None
     except OSError as error:
-        raise address_error(error, host, port) from None
+        raise address_error(error, host, port, option) from None
     try:
         # A server that starts again need not wait until the connections of the last one have died away.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise address_error(error, host, port) from None
+        raise address_error(error, host, port, option) from None
     return listener
 
 
@@ -41,12 +43,14 @@ def listen(listener: socket.socket, backlog: int) -> None:
         raise address_error(error, host, port) from None
 
 
-def address_error(error: OSError, host: str, port: int) -> AddressError:
+def address_error(error: OSError, host: str, port: int, option: str = "--port") -> AddressError:
     """What the system says of an address, in words that say what to do."""
     if error.errno == errno.EADDRINUSE:
-        return AddressError(f"port {port} on {host} is in use", help="stop what uses it, or take another with --port")
+        return AddressError(
+            f"port {port} on {host} is in use", help=f"stop what uses it, or take another with {option}"
+        )
     if error.errno == errno.EACCES:
-        return AddressError(f"port {port} needs more rights than you have", help="take a --port from 1024 on")
+        return AddressError(f"port {port} needs more rights than you have", help=f"take a {option} from 1024 on")
     if error.errno == errno.EADDRNOTAVAIL:
         return AddressError(f"{host} is no address of this machine", help="0.0.0.0 listens on all that it has")
     return AddressError(f"cannot listen on {host}, port {port}: {error.strerror}")

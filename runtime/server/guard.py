@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
-import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.server.keys import Keys
+from runtime.server.rest.replies import refusal as refusal_reply
 from runtime.serving.refused import Reason, Refused
 
 # Probes have no keys, and the page asks for one itself.
@@ -15,7 +16,7 @@ OPEN_PREFIX = "/page/"
 MODEL_READY = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/ready")
 ADMIN_PREFIX = "/v2/repository/models/"
 
-STATUS = {Reason.UNAUTHENTICATED: 401, Reason.FORBIDDEN: 403}
+CHALLENGE = (b"www-authenticate", b'Bearer realm="netspec"')
 # Where the name of the key's owner is found in a request's scope.
 KEY_NAME = "netspec.key"
 
@@ -38,6 +39,15 @@ def given_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return key
 
 
+def may_administer(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether who sent these headers may load and unload models."""
+    try:
+        keys.check(given_key(headers), is_admin_call=True)
+    except Refused:
+        return False
+    return True
+
+
 class Guard:
     """An ASGI application around another one, which lets through who may ask."""
 
@@ -51,7 +61,10 @@ class Guard:
         try:
             self._check(scope)
         except Refused as refusal:
-            await _refuse(send, refusal)
+            reply = refusal_reply(refusal)
+            if refusal.reason is Reason.UNAUTHENTICATED:
+                reply = replace(reply, headers=(*reply.headers, CHALLENGE))
+            await reply.send(send)
         else:
             await self._app(scope, receive, send)
 
@@ -71,12 +84,3 @@ def _check_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:
     origin = found.get(b"origin")
     if origin is not None and origin.partition(b"://")[2] != found.get(b"host"):
         raise Refused(Reason.FORBIDDEN, "pages of other origins may not load or unload models")
-
-
-async def _refuse(send: Send, refusal: Refused) -> None:
-    body = orjson.dumps({"error": refusal.message})
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if refusal.reason is Reason.UNAUTHENTICATED:
-        headers.append((b"www-authenticate", b'Bearer realm="netspec"'))
-    await send({"type": "http.response.start", "status": STATUS[refusal.reason], "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from logging.handlers import QueueHandler
 from typing import Any, Literal, get_args
 
@@ -65,7 +65,7 @@ def _one_line(text: str) -> str:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    return text if text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
+    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
 
 
 class _Queue(QueueHandler):
@@ -80,8 +80,11 @@ class _Queue(QueueHandler):
 
 
 @contextlib.contextmanager
-def logging_to_stderr(format: Format, level: Level) -> Iterator[None]:
-    """While it is entered, all loggers write to stderr; what waits is written before it is left."""
+def logging_to_stderr(format: Format, level: Level) -> Iterator[Callable[[], None]]:
+    """While it is entered, all loggers write to stderr; what waits is written before it is left.
+
+    Gives a function that ends the log early, for a process that is about to end without leaving anything.
+    """
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.raiseExceptions
     stream = logging.StreamHandler(sys.stderr)
@@ -92,12 +95,16 @@ def logging_to_stderr(format: Format, level: Level) -> Iterator[None]:
     root.setLevel(level.upper())
     logging.raiseExceptions = False  # on a full disk records are lost, and the server goes on
     writer.start()
-    try:
-        yield
-    finally:
+
+    def end() -> None:
         with contextlib.suppress(queue.Full):
             waiting.put(None, timeout=END_SECONDS)
         writer.join(END_SECONDS)
+
+    try:
+        yield end
+    finally:
+        end()
         root.handlers[:], level_before, logging.raiseExceptions = before
         root.setLevel(level_before)
 

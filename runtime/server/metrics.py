@@ -1,9 +1,9 @@
 """What Prometheus reads: the models' counts, looked at when it asks, so that no request pays for them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -120,18 +120,19 @@ def _batches(models: Iterable[ServedModel]) -> Metric:
     for model in models:
         counts = {rows: batch.compute_infer.count for rows, batch in model.statistics.batches.items()}
         buckets = [
-            (str(bound), float(sum(count for rows, count in counts.items() if rows <= bound)))
-            for bound in BATCH_BOUNDS
+            (str(bound), float(sum(count for rows, count in counts.items() if rows <= bound))) for bound in BATCH_BOUNDS
         ]
         buckets.append(("+Inf", float(sum(counts.values()))))
         family.add_metric(_labels(model), buckets, sum(rows * count for rows, count in counts.items()))
     return family
 
 
-def metrics_routes(repository: Repository) -> list[Route]:
+def metrics_routes(repository: Repository, connections: Callable[[], int]) -> list[Route]:
     """``GET /metrics``: the models, the process (memory, CPU, open files) and the platform, as the asker wants them."""
     registry = CollectorRegistry()
     registry.register(ModelCollector(repository))
+    open_now = Gauge("netspec_connections", "HTTP connections that are open.", registry=registry)
+    open_now.set_function(connections)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
 

@@ -1,13 +1,15 @@
 """Who may call over gRPC: what `runtime.server.guard` is for HTTP."""
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
 
 from runtime.server.guard import given_key
 from runtime.server.keys import Keys
-from runtime.serving.refused import Reason, Refused
+from runtime.server.rpc.status import abort
+from runtime.serving.refused import Refused
 
 SERVICE = "/inference.GRPCInferenceService/"
 # Probes have no keys.
@@ -15,10 +17,15 @@ OPEN_METHODS = frozenset(
     {SERVICE + "ServerLive", SERVICE + "ServerReady", SERVICE + "ModelReady", "/grpc.health.v1.Health/Check"}
 )
 ADMIN_METHODS = frozenset({SERVICE + "RepositoryModelLoad", SERVICE + "RepositoryModelUnload"})
-CODES = {
-    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
-    Reason.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+# By whether requests, and whether answers, are streams.
+MAKERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
 }
+# The name of the key that the call in hand was made with.
+caller: ContextVar[str | None] = ContextVar("caller", default=None)
 
 
 class RpcGuard:
@@ -35,9 +42,10 @@ class RpcGuard:
             return await go_on(call)
         headers = [(key.encode(), _bytes(value)) for key, value in call.invocation_metadata or ()]
         try:
-            self._keys.check(given_key(headers), is_admin_call)
+            name = self._keys.check(given_key(headers), is_admin_call)
         except Refused as refusal:
             return _refusing(await go_on(call), refusal)
+        caller.set(name)
         return await go_on(call)
 
 
@@ -54,8 +62,6 @@ def _refusing(handler: Any, refusal: Refused) -> Any:
         return None
 
     async def refuse(request: Any, context: Any) -> None:
-        await context.abort(CODES[refusal.reason], refusal.message)
+        await abort(context, refusal)
 
-    if handler.request_streaming and handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
+    return MAKERS[handler.request_streaming, handler.response_streaming](refuse)

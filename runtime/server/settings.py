@@ -6,7 +6,8 @@ from pathlib import Path
 from runtime.server.logs import Format, Level
 from runtime.server.tls import Certificates
 
-DEFAULT_MAX_BODY = 64 * 2**20
+# So many of the largest bodies may be held at a time.
+PENDING_BODIES = 8
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Settings:
         port: the port of HTTP; 0 for any that is free.
         rpc_port: the port of gRPC, likewise; None for no gRPC.
         max_body: the most bytes of a request.
-        max_connections: the most HTTP connections at a time.
+        max_connections: the most HTTP connections, and the most gRPC calls, at a time.
         keys: the file of the keys with which models may be asked; None for the environment's, or none.
         admin_keys: the file of those with which models may be loaded and unloaded, likewise.
         certificates: for TLS; None for none.
@@ -33,7 +34,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     rpc_port: int | None = 8001
-    max_body: int = DEFAULT_MAX_BODY
+    max_body: int = 64 * 2**20
     max_connections: int = 10_000
     keys: Path | None = None
     admin_keys: Path | None = None
@@ -44,3 +45,8 @@ class Settings:
     log_level: Level = "info"
     access_log: bool = False
     traces: str | None = None
+
+    @property
+    def max_pending(self) -> int:
+        """The most bytes of all requests that are read or wait."""
+        return PENDING_BODIES * self.max_body

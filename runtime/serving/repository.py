@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -277,7 +276,7 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
             can't run together although they should.
         DeviceError: the device doesn't work here.
     """
-    session = Session(path, options.device, options.threads or _threads(options.instances))
+    session = Session(path, options)
     check_declared(session, options)
     batched = options.max_batch > 1 and rows_are_independent(session)
     if options.insist_on_batching and options.max_batch > 1 and not batched:
@@ -297,11 +296,6 @@ async def _retire(version: _Version, reason: str) -> None:
         version.state = "UNLOADING"
         await model.close()
     version.state, version.reason = "UNAVAILABLE", reason
-
-
-def _threads(instances: int) -> int | None:
-    """CPU threads for each of several instances; None, ONNX Runtime's own choice, for one."""
-    return None if instances == 1 else max(1, (os.cpu_count() or 1) // instances)
 
 
 def _order(version: str) -> int:

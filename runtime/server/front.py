@@ -18,14 +18,21 @@ from runtime.server.guard import Guard, may_administer
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.limits import ConnectionLimits
-from runtime.server.metrics import metrics_routes
+from runtime.server.metrics import metrics_paths, metrics_routes
 from runtime.server.page.routes import page_routes
+from runtime.server.page.status import status_paths
 from runtime.server.rest.app import build_app
 from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.openapi import Paths
 from runtime.server.rest.predict import predict_routes
 from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
+
+
+def other_paths() -> Paths:
+    """What is served beside the protocol, for the OpenAPI document; the page itself is for people."""
+    return {**metrics_paths(), **predict_paths(), **status_paths()}
 
 
 class Front:
@@ -69,7 +76,7 @@ class Front:
 
     def _app(self) -> ASGIApp:
         limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app: ASGIApp = build_app(self._repository, self._workers, limits, self._routes(limits), predict_paths())
+        app: ASGIApp = build_app(self._repository, self._workers, limits, self._routes(limits), other_paths())
         app = Guard(app, self._keys)
         if self._settings.access_log:
             app = AccessLog(app)

@@ -20,6 +20,8 @@ from runtime.answering.answer import classifier_output
 from runtime.answering.image_input import image_input
 from runtime.errors import InputError
 from runtime.protocol.description import server_metadata, tensor_metadata
+from runtime.server.rest.openapi import operation
+from runtime.server.rest.schemas import STRING, array, record
 from runtime.serving.model import ServedModel
 from runtime.serving.repository import Entry, Repository
 from runtime.serving.statistics import LATENCY_BOUNDS
@@ -97,3 +99,13 @@ def _counts(model: ServedModel) -> dict[str, Any]:
             }.items()
         },
     }
+
+
+def status_paths() -> dict[str, Any]:
+    """The status in the OpenAPI document."""
+    flag, number = {"type": "boolean"}, {"type": "number"}
+    model = record(
+        ("name", "version", "state", "reason"), dict.fromkeys(("name", "version", "state", "reason"), STRING)
+    )
+    told = {"version": STRING, "ready": flag, "seconds": number, "admin": flag, "models": array(model)}
+    return {"/v1/status": {"get": operation("What the page shows of the server", record(tuple(told), told))}}

@@ -58,6 +58,7 @@ class HttpServer:
         """Begins to answer on a socket from `runtime.server.address.bind`; raises AddressError."""
         listen(listener, BACKLOG)
         self._listener = listener
+        self._listener = listener
         loop = asyncio.get_running_loop()
         self._servers = [
             await loop.create_server(
@@ -83,6 +84,7 @@ class HttpServer:
         # Who is connected when the socket closes, but not yet accepted, would be cut off; so nobody connects first.
         self._listener.listen(0)
         await asyncio.sleep(LAST_ACCEPTED_SECONDS)
+        self._listener.close()
         for server in self._servers:
             server.close()
         for connection in list(self._state.connections):

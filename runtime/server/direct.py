@@ -48,6 +48,7 @@ class DirectProtocol(LimitedProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._running: Exchange | None = None
+        self._is_held = False
 
     def on_headers_complete(self) -> None:
         """A request begins: an inference request with a plain body of known length is taken here."""
@@ -57,7 +58,7 @@ class DirectProtocol(LimitedProtocol):
             return
         self.end_head()
         previous, self.cycle = self.cycle, exchange
-        if previous is None or previous.response_complete:
+        if (previous is None or previous.response_complete) and not self._is_held:
             self._start_asgi_task(exchange, self.app)
         else:  # it was sent before the last one was answered
             self.flow.pause_reading()
@@ -77,6 +78,21 @@ class DirectProtocol(LimitedProtocol):
             self.cycle.end()
         else:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Goes on to the next request, unless the client leaves unread what it was sent: answers would pile up."""
+        if self.flow.write_paused:
+            self._is_held = True
+            self.flow.pause_reading()
+        else:
+            super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._is_held:
+            self._is_held = False
+            self.on_response_complete()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Drops what the client no longer waits for."""

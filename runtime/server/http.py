@@ -37,6 +37,7 @@ class HttpServer:
             http=self._protocol,
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             proxy_headers=False,

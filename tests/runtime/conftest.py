@@ -1,6 +1,8 @@
 """Tiny models, written by hand with ``onnx.helper``, for the tests of the runtime."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -310,3 +312,30 @@ def save_region_detector(save_model: SaveModel) -> SaveModel:
         )
 
     return save
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with certificates and keys of a server and a client, and another key, made by OpenSSL's own command."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made by the command openssl, which is not here")
+    folder = tmp_path_factory.mktemp("pem")
+    for name, subject in (("server", "/CN=localhost"), ("client", "/CN=client")):
+        run = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ]
+        run += ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", subject]
+        run += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        subprocess.run(run, cwd=folder, check=True, capture_output=True)
+    locked = ["openssl", "pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key"]
+    subprocess.run(locked, cwd=folder, check=True, capture_output=True)
+    return folder

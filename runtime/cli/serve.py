@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from runtime.cli.options import Seconds, device_option, threads_option
-from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, options
+from runtime.cli.device_options import DEVICE_OPTIONS
+from runtime.cli.options import Seconds, device_option, options, threads_option
+from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS
 from runtime.errors import OutputError
 from runtime.model_path import find_model
 from runtime.server.process import Needed, serve
@@ -30,6 +31,7 @@ from runtime.serving.sources import Files, Folder, Source, is_name
 )
 @device_option
 @threads_option
+@options(DEVICE_OPTIONS)
 @options(MODEL_OPTIONS)
 @options(SERVER_OPTIONS)
 @options(KEY_OPTIONS)

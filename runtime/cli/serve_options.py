@@ -1,17 +1,13 @@
 """The options of ``netspec serve``, in groups; their defaults are those of the settings that they become."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from runtime.cli.options import Seconds
+from runtime.cli.options import Decorator, Seconds
 from runtime.server.logs import FORMATS, LEVELS
 from runtime.server.settings import Settings
 from runtime.serving.options import ModelOptions
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 FILE = click.Path(path_type=Path)
 MOST_PORT = 65535
@@ -24,17 +20,6 @@ def rpc_port(ctx: click.Context, param: click.Parameter, value: str | None) -> i
         port: int = ctx.params["port"]
         return port + 1 if 0 < port < MOST_PORT else 0
     return None if value == "off" else PORT(value, param, ctx)
-
-
-def options(group: Sequence[Decorator]) -> Decorator:
-    """All options of a group, in their order."""
-
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(group):
-            function = option(function)
-        return function
-
-    return add
 
 
 MODEL_OPTIONS: tuple[Decorator, ...] = (

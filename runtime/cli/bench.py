@@ -14,7 +14,7 @@ from rich.progress import Progress
 from runtime.bench.measure import Job, Measured, measure
 from runtime.bench.report import Findings, as_json, show
 from runtime.bench.settings import Tried, batches, is_batched, ways
-from runtime.cli.device_options import DEVICE_OPTIONS
+from runtime.cli.device_options import DEVICE_OPTIONS, take_options
 from runtime.cli.options import Seconds, device_option, options
 from runtime.engine_options import MAX_THREADS, Device, EngineOptions
 from runtime.errors import DeviceError, InputError, UserError
@@ -97,7 +97,7 @@ def command(
     MODEL is an .onnx file, or a directory that holds model.onnx. It is run on random numbers by ONNX Runtime alone,
     without a server. The device auto tries the CPU and, where it works, CUDA; TensorRT is tried when it is named.
     """
-    path, asked = find_model(model), EngineOptions(**given)
+    path, asked = find_model(model), take_options(EngineOptions, given)
     tried = Tried(threads, instances, batch)
     started = time.monotonic()
     # a look at the model before much is started: a model that can't be loaded or run is told at once
@@ -128,7 +128,9 @@ def _feeds(session: Session, shapes: dict[str, tuple[int, ...]]) -> dict[str, np
         if not specs[name].fits(shape):
             raise InputError(f"--shape gives '{name}' as {list(shape)}, but it is {specs[name]}")
     told = session.metadata.preprocess
-    images = {name: _image_shape(spec) for name, spec in specs.items() if len(spec.shape) == IMAGE_RANK and name not in told}
+    images = {
+        name: _image_shape(spec) for name, spec in specs.items() if len(spec.shape) == IMAGE_RANK and name not in told
+    }
     feeds = probe(session, 1, np.random.default_rng(0), images | shapes)
     if not feeds:
         listed = ", ".join(f"'{name}' {spec}" for name, spec in specs.items())

@@ -1,13 +1,12 @@
 """``netspec serve``: models on the network."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.cli.device_options import DEVICE_OPTIONS
+from runtime.cli.device_options import DEVICE_OPTIONS, take_options
 from runtime.cli.options import Seconds, device_option, options, threads_option
 from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS
 from runtime.errors import OutputError
@@ -43,7 +42,7 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
     """
     if bool(models) == (repository is not None):
         raise click.UsageError("name either MODEL files or a --repository")
-    options = ModelOptions(**{key: given.pop(key) for key in _names(ModelOptions) & given.keys()})
+    options = take_options(ModelOptions, given)
     settings = _settings(given)
     if repository is not None:
         if name is not None:
@@ -92,7 +91,3 @@ def _tell(line: str) -> None:
         click.echo(line)
     except OSError as error:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None
-
-
-def _names(kind: type) -> set[str]:
-    return {field.name for field in fields(kind)}

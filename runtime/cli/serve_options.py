@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from runtime.cli.options import Decorator, Seconds
+from runtime.engine_options import MAX_THREADS
 from runtime.server.logs import FORMATS, LEVELS
 from runtime.server.settings import Settings
 from runtime.serving.options import ModelOptions
@@ -25,7 +26,7 @@ def rpc_port(ctx: click.Context, param: click.Parameter, value: str | None) -> i
 MODEL_OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--instances",
-        type=click.IntRange(1, 64),
+        type=click.IntRange(1, MAX_THREADS),
         default=ModelOptions.instances,
         show_default=True,
         metavar="N",

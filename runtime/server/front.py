@@ -10,16 +10,20 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runtime.server.access import AccessLog
-from runtime.server.guard import Guard
+from runtime.server.guard import Guard, may_administer
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.limits import ConnectionLimits
 from runtime.server.metrics import metrics_routes
+from runtime.server.page.routes import page_routes
 from runtime.server.rest.app import build_app
-from runtime.server.rest.bodies import BodyLimits
+from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.predict import predict_routes
+from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
 
@@ -65,8 +69,8 @@ class Front:
 
     def _app(self) -> ASGIApp:
         limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        routes = metrics_routes(self._repository)
-        app: ASGIApp = Guard(build_app(self._repository, self._workers, limits, routes), self._keys)
+        app: ASGIApp = build_app(self._repository, self._workers, limits, self._routes(limits), predict_paths())
+        app = Guard(app, self._keys)
         if self._settings.access_log:
             app = AccessLog(app)
         if self._tracing is not None:
@@ -75,3 +79,11 @@ class Front:
 
             app = Traced(app, self._tracing)
         return app
+
+    def _routes(self, limits: BodyLimits) -> list[Route]:
+        """What is served beside the protocol."""
+        return [
+            *metrics_routes(self._repository, lambda: self._http.connections),
+            *predict_routes(self._repository, Bodies(limits, self._workers)),
+            *page_routes(self._repository, lambda request: may_administer(self._keys, request.scope["headers"])),
+        ]

@@ -18,6 +18,8 @@ BACKLOG = 2048
 SWEEP_SECONDS = 1.0
 # While it ends, the server goes on listening for so long and answers 503, as clients don't know yet.
 LULL_SECONDS = 0.1
+# Connections that the system has made are accepted within this time.
+LAST_ACCEPTED_SECONDS = 0.02
 # A request that was given up has so long to say so.
 LAST_WORDS_SECONDS = 1.0
 
@@ -51,6 +53,7 @@ class HttpServer:
     async def open(self, listener: socket.socket) -> None:
         """Begins to answer on a socket from `runtime.server.address.bind`; raises AddressError."""
         listen(listener, BACKLOG)
+        self._listener = listener
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             self._connection,
@@ -70,6 +73,9 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self._protocol.closing = True
         await asyncio.sleep(LULL_SECONDS)
+        # Who is connected when the socket closes, but not yet accepted, would be cut off; so nobody connects first.
+        self._listener.listen(0)
+        await asyncio.sleep(LAST_ACCEPTED_SECONDS)
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()  # an idle one ends now, a busy one with its answer

@@ -72,6 +72,7 @@ class ServedModel:
     async def close(self) -> None:
         """Takes no more requests, and returns when those that came, or that a holder still makes, are answered."""
         self._released.clear()
+        self._queue.hurry()  # whoever holds it may be waiting for an answer
         if self._holders:
             await self._released.wait()
         self._queue.close()
@@ -104,6 +105,11 @@ class ServedModel:
         waiting = f"{self.queue_depth} requests wait for '{self.name}' already, as many as may"
         return Refused(Reason.OVERLOADED, f"{waiting}; try again later", retry_after=self._backlog_seconds())
 
+    def refused(self, refusal: Refused) -> Refused:
+        """Counts a request that a protocol refuses before it comes here, and gives its refusal back."""
+        self.statistics.failed(refusal.reason, 0)
+        return refusal
+
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Answers one request, of feeds that fit the model; to be awaited on the event loop.
 
@@ -118,8 +124,7 @@ class ServedModel:
         pending = Pending(request, loop.create_future(), rows, group)
         if not self._queue.put(pending):
             refusal = self.overloaded() if self._queue.is_full else self._closed()
-            self.statistics.failed(refusal.reason, 0)
-            raise refusal
+            raise self.refused(refusal)
         timeout = self.options.timeout if request.timeout is None else request.timeout
         timer = None if timeout is None else loop.call_later(timeout, self._expire, pending, timeout)
         self.statistics.in_flight += 1

@@ -65,14 +65,20 @@ class Infer:
     ) -> Reply:
         model = self._repository.model(name, version)
         if model.is_full:  # so that a body which would be refused isn't read
-            raise model.overloaded()
+            raise model.refused(model.overloaded())
         json_size = _json_size(headers)
         with Room(self._bodies) as room:
             body = await self._bodies.read(headers, receive, room, json_size or 0)
             watch.start()
-            # The body may have taken its time, and the model may be another by now.
-            with self._repository.model(name, version) as model:
-                question = await self._question(body, json_size, model)
+            # The body may have taken its time, and the model may be another by now. What was accepted before the server
+            # was stopped is answered.
+            if not self._repository.draining:
+                model = self._repository.model(name, version)
+            with model:
+                try:
+                    question = await self._question(body, json_size, model)
+                except Refused as refused:
+                    raise model.refused(refused) from None
                 result = await model.infer(question.inference)
             watch.stop()
             if json_elements(question, result) > LARGE_ANSWER:

@@ -128,9 +128,8 @@ def _feeds(session: Session, shapes: dict[str, tuple[int, ...]]) -> dict[str, np
         if not specs[name].fits(shape):
             raise InputError(f"--shape gives '{name}' as {list(shape)}, but it is {specs[name]}")
     told = session.metadata.preprocess
-    images = {
-        name: _image_shape(spec) for name, spec in specs.items() if len(spec.shape) == IMAGE_RANK and name not in told
-    }
+    untold = [spec for spec in session.inputs if spec.name not in told]
+    images = {spec.name: _image_shape(spec) for spec in untold if len(spec.shape) == IMAGE_RANK}
     feeds = probe(session, 1, np.random.default_rng(0), images | shapes)
     if not feeds:
         listed = ", ".join(f"'{name}' {spec}" for name, spec in specs.items())

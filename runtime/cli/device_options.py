@@ -25,12 +25,15 @@ DEVICE_OPTIONS: tuple[Decorator, ...] = (
         "--gpu-memory",
         type=click.IntRange(min=1),
         metavar="BYTES",
-        help="The most GPU memory for a model's tensors.  [default: no bound]",
+        help="The most that CUDA takes for a model's tensors.  [default: no bound]",
     ),
     click.option("--cuda-graph", is_flag=True, help="Record a run once and play it again; every shape must be fixed."),
     click.option("--fp16", is_flag=True, help="Let TensorRT compute in half precision."),
     click.option(
-        "--engine-cache", type=click.Path(path_type=Path), metavar="DIR", help="Where TensorRT keeps what it has built."
+        "--engine-cache",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where TensorRT keeps what it has built.  [default: it builds at each start]",
     ),
 )
 

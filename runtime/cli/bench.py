@@ -160,21 +160,30 @@ def _devices(asked: EngineOptions) -> tuple[list[Device], list[str]]:
 def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> list[Measured]:
     """Measures the jobs until the time `end`, a share of it for each; a bar on a terminal tells how far it is.
 
-    What a way to load the model fails at is noted; raises it when nothing at all could be measured.
+    Each is measured twice, the second time in reverse order, and the better time counts: what else a machine does comes
+    and goes, and can only slow a run down. What a way to load the model fails at is noted, and raised when no way works.
     """
-    rows: list[Measured] = []
+    best: dict[tuple[str, int, int, int], Measured] = {}
+    failed: dict[EngineOptions, UserError] = {}
+    passes = [*jobs, *reversed(jobs)]
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for position in progress.track(range(len(jobs)), description="measuring"):
+        for position in progress.track(range(len(passes)), description="measuring"):
             left = end - time.monotonic()
-            if left <= 0 and rows:
+            if left <= 0 and best:
                 break
-            job = replace(jobs[position], seconds=max(left, 0.0) / (len(jobs) - position))
+            job = replace(passes[position], seconds=max(left, 0.0) / (len(passes) - position))
+            if job.options in failed:
+                continue
             try:
-                rows.extend(measure(job))
+                for row in measure(job):
+                    key = (row.device, row.threads or 0, row.instances, row.batch)
+                    best[key] = max(row, best.get(key, row), key=lambda row: row.rows_per_second)
             except UserError as error:
-                way = f"{job.options.device}, threads {job.options.threads}, instances {job.options.instances}"
-                if position == len(jobs) - 1 and not rows:
-                    raise
-                notes.append(f"{way}: {error.message}")
-    return rows
+                failed[job.options] = error
+    if not best:
+        raise next(iter(failed.values()))
+    for options, failure in failed.items():
+        way = f"{options.device}, threads {options.threads_of_a_run}, instances {options.instances}"
+        notes.append(f"{way}: {failure.message}")
+    return [best[key] for key in sorted(best)]

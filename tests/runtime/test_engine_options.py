@@ -127,9 +127,7 @@ def test_an_engine_cache_that_cannot_be_written(classifier: Path, tmp_path: Path
         assert "engine_cache" in str(caught.value.help)
 
 
-@pytest.mark.parametrize(
-    ("count", "found"), [(0, "finds no GPU"), (1, "finds one, number 0"), (2, "2, numbered from 0")]
-)
+@pytest.mark.parametrize(("count", "found"), [(0, "no GPU"), (1, "one, number 0"), (2, "2, numbered from 0")])
 def test_a_gpu_that_is_not_there(classifier: Path, count: int, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL_PROVIDERS)
     monkeypatch.setattr("runtime.providers._loader_error", lambda provider: None)

@@ -161,7 +161,7 @@ def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> list[Measured
     """Measures the jobs until the time `end`, a share of it for each; a bar on a terminal tells how far it is.
 
     Each is measured twice, the second time in reverse order, and the better time counts: what else a machine does comes
-    and goes, and can only slow a run down. What a way to load the model fails at is noted, and raised when no way works.
+    and goes, and can only slow a run down. What a way to load the model fails at is noted; it is raised when none works.
     """
     best: dict[tuple[str, int, int, int], Measured] = {}
     failed: dict[EngineOptions, UserError] = {}
@@ -183,7 +183,7 @@ def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> list[Measured
                 failed[job.options] = error
     if not best:
         raise next(iter(failed.values()))
-    for options, failure in failed.items():
-        way = f"{options.device}, threads {options.threads_of_a_run}, instances {options.instances}"
+    for loaded, failure in failed.items():
+        way = f"{loaded.device}, threads {loaded.threads_of_a_run}, instances {loaded.instances}"
         notes.append(f"{way}: {failure.message}")
     return [best[key] for key in sorted(best)]

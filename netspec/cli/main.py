@@ -25,7 +25,8 @@ OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
 ORDER = (
     "init", "validate", "summary", "explain", "draw", "diff", "list", "fmt", "schema", "compile", "train", "data",
-    "proposals", "evaluate", "export", "convolutionalise", "predict", "bench", "serve", "completion",
+    "proposals", "evaluate", "export", "convolutionalise", "predict", "bench", "serve",
+    "deploy", "completion",
 )  # fmt: skip
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
@@ -48,6 +49,7 @@ SUMMARIES = {
     "predict": "Run a model on images or arrays.",
     "bench": "Find the best way to run a model on this machine.",
     "serve": "Serve a model over the Open Inference Protocol.",
+    "deploy": "Write what Triton, KServe or Ray Serve runs.",
     "completion": "Print a script for completion in bash, zsh or fish.",
 }
 

@@ -161,7 +161,7 @@ def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> list[Measured
     """Measures the jobs until the time `end`, a share of it for each; a bar on a terminal tells how far it is.
 
     Each is measured twice, the second time in reverse order, and the better time counts: what else a machine does comes
-    and goes, and can only slow a run down. What a way to load the model fails at is noted; it is raised when none works.
+    and goes, and can only slow a run down. A way to load the model that fails is noted; raises its error if all do.
     """
     best: dict[tuple[str, int, int, int], Measured] = {}
     failed: dict[EngineOptions, UserError] = {}

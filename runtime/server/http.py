@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runtime.server.address import listen
-from runtime.server.connection import LimitedProtocol, limited
+from runtime.server.direct import Direct, DirectProtocol, protocol
 from runtime.server.limits import ConnectionLimits
 
 BACKLOG = 2048
@@ -27,14 +27,17 @@ LAST_WORDS_SECONDS = 1.0
 class HttpServer:
     """Answers HTTP/1.1 with an ASGI application, from `open` until `drain`."""
 
-    def __init__(self, app: ASGIApp, limits: ConnectionLimits, context: ssl.SSLContext | None) -> None:
-        """Serves `app` within `limits`; with `context` over TLS."""
-        self._protocol = limited(limits)
+    def __init__(
+        self, app: ASGIApp, limits: ConnectionLimits, context: ssl.SSLContext | None, direct: Direct | None = None
+    ) -> None:
+        """Serves `app` within `limits`, with `context` over TLS; inference goes by `direct` where that is given."""
+        self._protocol = protocol(limits, direct)
         self._config = uvicorn.Config(
             app,
             http=self._protocol,
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -79,8 +82,10 @@ class HttpServer:
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()  # an idle one ends now, a busy one with its answer
-        while self._state.tasks and loop.time() < deadline:
+        while (self._state.tasks or self._receiving()) and loop.time() < deadline:
             await asyncio.sleep(0.01)
+        for connection in self._receiving():
+            connection.give_up()
         if given_up := list(self._state.tasks):
             for task in given_up:
                 task.cancel()
@@ -92,7 +97,12 @@ class HttpServer:
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
 
-    def _connection(self) -> LimitedProtocol:
+    def _receiving(self) -> list[DirectProtocol]:
+        """The connections on which a request is on its way."""
+        connections = [each for each in self._state.connections if isinstance(each, DirectProtocol)]
+        return [connection for connection in connections if connection.is_receiving]
+
+    def _connection(self) -> DirectProtocol:
         return self._protocol(self._config, self._state, {}, asyncio.get_running_loop())
 
     async def _sweep(self) -> None:
@@ -102,6 +112,6 @@ class HttpServer:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             now = loop.time()
             for connection in list(self._state.connections):
-                if isinstance(connection, LimitedProtocol):
+                if isinstance(connection, DirectProtocol):
                     connection.check_time(now)
             await asyncio.sleep(SWEEP_SECONDS)

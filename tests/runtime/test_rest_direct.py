@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from runtime.server.rest.bodies import BodyLimits
 from runtime.session import Session
 from tests.runtime.conftest import save
-from tests.runtime.rest_server import LIMITS, Served
+from tests.runtime.rest_server import Served
 from tests.runtime.test_rest_fuzz import QUICK
 
 WIDE = 60_000  # numbers in an answer that is larger than what sockets hold by themselves, when a few of them wait
@@ -34,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "echo": save(folder / "echo.onnx", [echo], *pair),
         "wide": save(folder / "wide.onnx", [tile], *widened, {"times": np.array([1, WIDE])}),
     }
-    one = Served(models, BodyLimits(LIMITS.max_body, LIMITS.max_pending), max_queue=2, max_batch=1)
+    one = Served(models, max_queue=2, max_batch=1)
     yield one
     one.close()
 

@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import shutil
 import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -322,33 +320,6 @@ def test_keys_that_cannot_be_read(classifier: Path, tmp_path: Path, monkeypatch:
     assert "no file of keys" in refused(classifier, "--keys", tmp_path / "huge")
     monkeypatch.setenv("NETSPEC_API_KEYS", "")
     assert "$NETSPEC_API_KEYS holds no key" in refused(classifier)
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with certificates and keys of a server and a client, and another key, made by OpenSSL's own command."""
-    if shutil.which("openssl") is None:
-        pytest.skip("certificates are made by the command openssl, which is not here")
-    folder = tmp_path_factory.mktemp("pem")
-    for name, subject in (("server", "/CN=localhost"), ("client", "/CN=client")):
-        run = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ]
-        run += ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", subject]
-        run += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        subprocess.run(run, cwd=folder, check=True, capture_output=True)
-    locked = ["openssl", "pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key"]
-    subprocess.run(locked, cwd=folder, check=True, capture_output=True)
-    return folder
 
 
 def tls(pem: Path, key: str = "server.key") -> tuple[object, ...]:

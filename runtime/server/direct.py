@@ -159,7 +159,7 @@ class Exchange:
         "_is_due",
         "_is_whole",
         "_parts",
-        "_refused",
+        "_refusal",
         "_task",
         "keep_alive",
         "response_complete",
@@ -175,18 +175,18 @@ class Exchange:
         self._is_due = self._is_whole = False
         self._task: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
-        self._refused: Refused | None = None
+        self._refusal: Reply | None = None  # not the exception, whose traceback would hold what has been read
         self._parts: list[bytes] = []
         try:
             self._admitted = infer.admit(headers, name, version)
         except Refused as refused:
-            self._refused = refused
+            self._refusal = refusal(refused)
 
     def start(self) -> None:
         """The requests before it are answered."""
         self._is_due = True
-        if self._refused is not None:
-            self._send(refusal(self._refused))
+        if self._refusal is not None:
+            self._send(self._refusal)
         elif self._is_whole:
             self._run()
 
@@ -231,6 +231,9 @@ class Exchange:
     async def _answer(self, admitted: Admitted) -> None:
         body, self._parts = aligned(self._parts, admitted.json_size or 0), []
         try:
+            # Who leaves answers unread gets no more of them to be stored.
+            if self._connection.flow.write_paused:
+                await self._connection.flow.drain()
             reply = await self._infer.answer(admitted, body)
         except (Exception, asyncio.CancelledError) as error:
             reply = reply_to(error)

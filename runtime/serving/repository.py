@@ -59,6 +59,10 @@ class _Slot:
     override: Override | None = None
     seen: dict[str, Fingerprint] = field(default_factory=dict)
 
+    def newest(self) -> str:
+        """The newest version that serves, empty where none does."""
+        return max((number for number, version in self.versions.items() if version.model), key=int, default="")
+
 
 class Repository:
     """Models by name and version. All methods are to be called on the event loop; files are read in threads."""
@@ -111,9 +115,8 @@ class Repository:
         if self.draining:
             raise Refused(Reason.UNAVAILABLE, "the server is stopping")
         slot = self._slot(name)
-        serving = self.versions(name)
-        if not version and serving:
-            version = serving[-1]
+        if not version:
+            version = slot.newest()
         found = slot.versions.get(version)
         if found is not None and found.model is not None:
             return found.model
@@ -276,6 +279,8 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
             can't run together although they should.
         DeviceError: the device doesn't work here.
     """
+    for warning in options.warnings:
+        log.warning("%s", warning)
     session = Session(path, options)
     check_declared(session, options)
     batched = options.max_batch > 1 and rows_are_independent(session)

@@ -12,7 +12,7 @@ BENCHMARKS := reference_outputs validate_startup inference_overhead export_speed
 
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo demo-detect test lint bench clean
+.PHONY: help setup demo demo-detect test lint protocol bench clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -57,6 +57,11 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The order is that of the imports: a file stands behind what it imports.
+protocol: $(STAMP) ## the messages of the protocol, compiled
+	$(BIN)/python -m grpc_tools.protoc -Iruntime/protocol --descriptor_set_out=runtime/protocol/inference.binpb \
+	  model_config.proto inference.proto health.proto
 
 bench: $(STAMP) ## the side-by-side measurements, written to benchmarks/results
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done

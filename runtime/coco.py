@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
+from runtime.answering.objects import is_background
 from runtime.errors import InputError, UserError
-from runtime.objects import is_background
 from runtime.prediction import Prediction
 
 Id = int | str
@@ -135,11 +135,15 @@ def results(prediction: Prediction, ids: Ids) -> list[dict[str, Any]]:
             f"{prediction.file} is an array of {prediction.rows} images, and COCO results are about one image a file",
             help="give images, or use --format json",
         )
-    image = ids.image(prediction.file)
-    if prediction.mask is not None:
+    image, mask = ids.image(prediction.file), prediction.answer.mask
+    if mask is not None:
         return [
-            {"image_id": image, "category_id": category, "segmentation": run_lengths(prediction.mask.numbers == index)}
-            for label, index in ((region.label, region.index) for region in prediction.mask.regions)
+            {
+                "image_id": image,
+                "category_id": category,
+                "segmentation": run_lengths(mask.numbers == index),
+            }
+            for label, index in ((region.label, region.index) for region in mask.regions)
             if not is_background(label) and (category := ids.category(label, index)) is not None
         ]
     return [
@@ -149,7 +153,7 @@ def results(prediction: Prediction, ids: Ids) -> list[dict[str, Any]]:
             "bbox": [left, top, right - left, bottom - top],
             "score": found.score,
         }
-        for found in prediction.found or ()
+        for found in prediction.answer.found or ()
         for left, top, right, bottom in [found.box]
         if (category := ids.category(found.label, found.index + 1)) is not None
     ]

@@ -1,5 +1,6 @@
 """Image files as tensors: decoding with Pillow, and the preprocessing that the model asks for."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -20,19 +21,19 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def read_image(path: Path, contract: ImageContract) -> np.ndarray:
-    """The image at `path` as the model takes it: prepared, float32 [channels, height, width], or as pixels, uint8
-    [height, width, channels].
+    """The image at `path` as the model takes it: see `as_input`, and `decode` for what is read and refused."""
+    return as_input(decode(path, str(path), contract.channels), contract)
 
-    The camera's orientation is applied, transparent pixels lie on white, 16-bit pixels are reduced to 8 bits, and of
-    several frames the first one counts.
 
-    Raises:
-        InputError: the file is missing, no image, damaged, of an unusual pixel format, or absurdly large.
-    """
-    image = _decode(path, MODES[contract.channels])
-    if isinstance(contract, ImagePixels):
-        return np.asarray(image).reshape(image.height, image.width, contract.channels)
-    return prepare(image, contract)
+def as_input(image: Image.Image, contract: ImageContract) -> np.ndarray:
+    """A decoded image as the model takes it: prepared, float32 [channels, height, width], or as pixels, uint8 [height,
+    width, channels]."""
+    return pixels_of(image) if isinstance(contract, ImagePixels) else prepare(image, contract)
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """The pixels of an image of mode L or RGB, uint8 [height, width, channels]."""
+    return np.asarray(image).reshape(image.height, image.width, len(image.getbands()))
 
 
 def prepare(image: Image.Image, contract: ImagePreprocess) -> np.ndarray:
@@ -40,34 +41,41 @@ def prepare(image: Image.Image, contract: ImagePreprocess) -> np.ndarray:
     if contract.size is not None:
         height, width = contract.size
         image = image.resize((width, height), FILTERS[contract.resize])
-    pixels = np.asarray(image).reshape(image.height, image.width, contract.channels)
-    return np.ascontiguousarray(contract.normalized(pixels).transpose(2, 0, 1))
+    return np.ascontiguousarray(contract.normalized(pixels_of(image)).transpose(2, 0, 1))
 
 
-def _decode(path: Path, mode: str) -> Image.Image:
-    """The file's pixels in `mode`, L or RGB, 8 bits each."""
+def decode(source: Path | bytes, name: str, channels: int) -> Image.Image:
+    """An image file, or the bytes of one, as 8 bits of grey (1 channel) or red, green and blue (3) each.
+
+    The camera's orientation is applied, transparent pixels lie on white, 16-bit pixels are reduced to 8 bits, and of
+    several frames the first one counts.
+
+    Raises:
+        InputError: it, called `name`, is missing, no image, damaged, of an unusual pixel format, or absurdly large.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
             # Pillow only warns of an image of 90 to 180 million pixels; over that it refuses by itself.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 image.load()
                 if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
                     raise ValueError("its pixels have 32 bits and no known range")
-                return _to_mode(ImageOps.exif_transpose(image), mode)
+                return _to_mode(ImageOps.exif_transpose(image), MODES[channels])
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise InputError(
-            f"{path} is no image", help=f"the formats read are {known}; .npy and .npz hold arrays"
+            f"{name} is no image", help=f"the formats read are {known}; .npy and .npz hold arrays"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{path} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from None
+        raise InputError(f"{name} has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from None
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
+        raise InputError(f"there is no file {name}") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a directory", help="name the files in it") from None
+        raise InputError(f"{name} is a directory", help="name the files in it") from None
     except Exception as error:  # damaged files make Pillow's decoders fail in many ways
-        raise InputError(f"cannot read the image {path}: {error}") from None
+        raise InputError(f"cannot read the image {name}: {error}") from None
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:

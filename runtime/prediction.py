@@ -2,34 +2,24 @@
 image, or the outputs as they are."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from runtime.answering.answer import Answer, answer_of, classifier_output, fixed_batch, split_rows
 from runtime.errors import InputError
 from runtime.metadata import ImagePixels
-from runtime.objects import Found, Mask, found_objects, label_of, mask_of
 from runtime.proposals import Proposals, filled, is_proposals
 from runtime.samples import Feeds, read_samples
 from runtime.session import Session
-from runtime.task import Detection, Segmentation
 
 DEFAULT_BATCH = 32
 # Pixels in a batch whose size is not given; larger images run one by one.
 BATCH_PIXELS = 2**24
 
 Skip = Callable[[Path, InputError], None]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A class that a sample may belong to: its label, its index, and its probability in 0…1."""
-
-    label: str
-    index: int
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -58,21 +48,15 @@ class Prediction:
         file: where the row came from.
         row: its number in that file, from 0.
         rows: how many rows the file has.
-        top: the likeliest classes, the likeliest first; None where the model is no classifier.
-        found: the objects in the image, the surest first; None where the model is no detector.
-        mask: the class of each pixel; None where the model gives none.
         image: the pixels that were given, uint8 [height, width, channels]; None where the model takes no pixels.
-        outputs: the row of every output by name, without the batch dimension.
+        answer: what the model says about it.
     """
 
     file: Path
     row: int
     rows: int
-    top: tuple[Candidate, ...] | None
-    found: tuple[Found, ...] | None
-    mask: Mask | None
     image: np.ndarray | None
-    outputs: dict[str, np.ndarray]
+    answer: Answer
 
 
 @dataclass(frozen=True)
@@ -107,37 +91,11 @@ def predict(
             f"more than one class cannot be told: {session.path} does not say that it is a classifier",
             help="a classifier has 'netspec.postprocess' in its metadata",
         )
-    fixed = _fixed_batch(session)
+    fixed = fixed_batch(session)
     if fixed is not None and wanted.batch_size not in (None, fixed):
         raise InputError(f"the model runs exactly {fixed} rows at a time, not {wanted.batch_size}")
     for batch in _batches(session, _rows(session, files, wanted, skip), wanted.batch_size or fixed):
         yield _answered(session, batch, fixed, wanted, skip)
-
-
-def classifier_output(session: Session) -> str | None:
-    """The output whose columns are classes, None where there is none.
-
-    It has shape [batch, classes] and gives either scores (``softmax``), or probabilities (``none``) for the labels.
-    """
-    metadata = session.metadata
-    for spec in session.outputs:
-        step = metadata.postprocess.get(spec.name)
-        labelled = metadata.labels is not None and spec.shape[-1:] == (len(metadata.labels),)
-        if len(spec.shape) == 2 and (step == "softmax" or (step == "none" and labelled)):
-            return spec.name
-    return None
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """The probabilities of scores [batch, classes], each row summing to 1; NaN where a score is infinite or NaN."""
-    with np.errstate(invalid="ignore"):
-        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
-
-
-def _fixed_batch(session: Session) -> int | None:
-    """The only number of rows that the model takes, None where it takes any."""
-    return next((spec.shape[0] for spec in session.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
 
 
 def _pixel_input(session: Session) -> str | None:
@@ -202,7 +160,7 @@ def _run(session: Session, batch: list[_Row], size: int, wanted: Wanted) -> list
     """Runs a batch; a model of a fixed batch size gets the last row again until there are `size`."""
     rows = batch + batch[-1:] * (size - len(batch))
     feeds = {spec.name: _stacked([row.feeds[spec.name] for row in rows]) for spec in session.inputs}
-    by_row = {name: _split(name, array, size) for name, array in session.run(feeds).items()}
+    by_row = {name: split_rows(name, array, size) for name, array in session.run(feeds).items()}
     return [
         _prediction(session, row, {name: arrays[i] for name, arrays in by_row.items()}, wanted)
         for i, row in enumerate(batch)
@@ -216,42 +174,6 @@ def _stacked(rows: list[np.ndarray]) -> np.ndarray:
 
 
 def _prediction(session: Session, row: _Row, outputs: dict[str, np.ndarray], wanted: Wanted) -> Prediction:
-    metadata, task = session.metadata, session.metadata.task
     pixels = _pixel_input(session)
     image = row.feeds[pixels] if pixels else None
-    classifier = classifier_output(session) if task is None else None
-    return Prediction(
-        file=row.file,
-        row=row.number,
-        rows=row.of,
-        top=_candidates(session, row, classifier, outputs[classifier], wanted.top) if classifier else None,
-        found=found_objects(task, outputs, metadata.labels, wanted.score) if isinstance(task, Detection) else None,
-        mask=mask_of(task, outputs, metadata.labels, image) if isinstance(task, Segmentation) else None,
-        image=image,
-        outputs=outputs,
-    )
-
-
-def _split(name: str, array: np.ndarray, count: int) -> Sequence[np.ndarray]:
-    """An output by row; with one row, an output that has no batch dimension belongs to it whole."""
-    if array.ndim and len(array) == count:
-        return list(array)
-    if count == 1:
-        return [array]
-    raise InputError(
-        f"the output '{name}' has shape {list(array.shape)}, which are not {count} rows",
-        help="run one row at a time: --batch-size 1",
-    )
-
-
-def _candidates(session: Session, row: _Row, output: str, values: np.ndarray, top: int) -> tuple[Candidate, ...]:
-    """The `top` likeliest classes by the values [classes] of a classifier's output for one row."""
-    values = values.astype(np.float64)
-    probabilities = softmax(values) if session.metadata.postprocess[output] == "softmax" else values
-    if not np.isfinite(probabilities).all():
-        raise InputError(f"{row.file}: for row {row.number} the model answers with NaN or infinity")
-    best = np.argsort(-probabilities, kind="stable")[:top]
-    # Where the number of classes is symbolic, nobody has checked that there are as many labels.
-    return tuple(
-        Candidate(label_of(i, session.metadata.labels), int(i), float(probabilities[i])) for i in best.tolist()
-    )
+    return Prediction(row.file, row.number, row.of, image, answer_of(session, outputs, image, wanted.top, wanted.score))

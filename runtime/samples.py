@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.answering.image_input import image_input, only_input
 from runtime.errors import InputError
-from runtime.images import read_image
-from runtime.metadata import ImagePixels
-from runtime.proposals import Proposals, is_proposals
+from runtime.images import decode
+from runtime.proposals import Proposals
 from runtime.session import Session
 from runtime.tensors import TensorSpec, describe
 
@@ -30,7 +30,7 @@ def read_samples(path: Path, session: Session, proposals: Proposals | None = Non
     if suffix == ".npz":
         feeds = _feeds_of_archive(path, session.inputs)
     elif suffix == ".npy":
-        feeds = {_only_input(path, session.inputs).name: _load_array(path)}
+        feeds = {only_input(str(path), session.inputs).name: _load_array(path)}
     else:
         feeds = _feeds_of_image(path, session, proposals)
     feeds = {spec.name: _fitted(path, feeds[spec.name], spec) for spec in session.inputs}
@@ -43,36 +43,16 @@ def read_samples(path: Path, session: Session, proposals: Proposals | None = Non
 
 
 def _feeds_of_image(path: Path, session: Session, proposals: Proposals | None) -> Feeds:
-    regions = [spec for spec in session.inputs if is_proposals(spec) and len(session.inputs) > 1]
-    spec = _only_input(path, [spec for spec in session.inputs if spec not in regions])
-    contract = session.metadata.preprocess.get(spec.name)
-    if contract is None:
+    taken = image_input(str(path), session)
+    if taken.regions and proposals is None:
         raise InputError(
-            f"cannot prepare {path}: the model does not say how an image becomes its input '{spec.name}'",
-            help="say it in the spec's `deploy.preprocess` and export again, or give the prepared tensor as a .npy "
-            f"file: {spec}",
-        )
-    if regions and proposals is None:
-        raise InputError(
-            f"the model takes regions to look at beside an image: its input '{regions[0].name}', {regions[0]}",
+            f"the model takes regions to look at beside an image: its input '{taken.regions[0].name}', "
+            f"{taken.regions[0]}",
             help="give them with --proposals FILE.npz",
         )
-    image = read_image(path, contract)
-    if isinstance(contract, ImagePixels):
-        _check_size(path, image, spec)
-    feeds = {spec.name: image[np.newaxis]}
-    return feeds | {other.name: proposals.of(path, other)[np.newaxis] for other in regions if proposals is not None}
-
-
-def _check_size(path: Path, image: np.ndarray, spec: TensorSpec) -> None:
-    """Raises InputError when a model of a fixed size gets an image [height, width, channels] of another."""
-    sides = [(given, side) for given, side in zip(image.shape[:2], spec.shape[1:3], strict=False)]
-    if any(isinstance(side, int) and given != side for given, side in sides):
-        (height, fixed_height), (width, fixed_width) = sides
-        raise InputError(
-            f"{path} is {width} × {height} pixels, and the model takes {fixed_width} × {fixed_height}",
-            help="resize the image, or export the model with a free height and width",
-        )
+    row = taken.row(str(path), decode(path, str(path), taken.contract.channels))
+    feeds = {taken.spec.name: row[np.newaxis]}
+    return feeds | {other.name: proposals.of(path, other)[np.newaxis] for other in taken.regions if proposals}
 
 
 def _feeds_of_archive(path: Path, inputs: Sequence[TensorSpec]) -> Feeds:
@@ -90,16 +70,6 @@ def _feeds_of_archive(path: Path, inputs: Sequence[TensorSpec]) -> Feeds:
             with archive.open(members[spec.name]) as file:
                 feeds[spec.name] = np.lib.format.read_array(file, allow_pickle=False)
         return feeds
-
-
-def _only_input(path: Path, inputs: Sequence[TensorSpec]) -> TensorSpec:
-    if len(inputs) == 1:
-        return inputs[0]
-    names = ", ".join(f"'{spec.name}'" for spec in inputs)
-    raise InputError(
-        f"{path} is one array, but the model has {len(inputs)} inputs: {names}",
-        help="give a .npz file that holds an array for each",
-    )
 
 
 def _load_array(path: Path) -> np.ndarray:

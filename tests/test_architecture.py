@@ -82,9 +82,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+NO_CODE = {".yaml", ".js", ".css", ".html", ".binpb"}
+
+
 def test_the_wheel_has_every_file_that_is_no_code(wheel: Path) -> None:
     for package in ("netspec", "compiler", "runtime"):
-        data = [path for path in (ROOT / package).rglob("*") if path.suffix in (".yaml", ".js", ".css", ".html")]
+        data = [path for path in (ROOT / package).rglob("*") if path.suffix in NO_CODE]
         missing = [path for path in data if not (wheel / path.relative_to(ROOT)).is_file()]
         assert missing == []
     assert list((wheel / "netspec" / "starters").glob("*.yaml"))

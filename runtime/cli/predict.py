@@ -1,7 +1,7 @@
 """``netspec predict``: what a model says about files."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from runtime.answering.drawing import draw_answer
 from runtime.cli.options import device_option, threads_option
 from runtime.cli.prediction_report import CocoReport, JsonReport, Report, TextReport
 from runtime.coco import AnnotatedIds, NumberedIds, check_run_lengths
-from runtime.drawing import draw_mask, draw_objects
 from runtime.engine import Device
 from runtime.errors import InputError
 from runtime.gallery import Gallery
@@ -115,11 +115,11 @@ def command(
     gallery = None if draw is None else Gallery(draw, files)
     wanted = Wanted(top or 1, score or 0.0, batch_size, None if proposals is None else Proposals(proposals))
     skipped: dict[Path, InputError] | None = {} if on_error == "skip" else None
-    kept: list[dict[str, np.ndarray]] = []
+    kept: list[Mapping[str, np.ndarray]] = []
     for prediction in _with_progress(session, files, wanted, skipped):
         report.add(prediction, None if gallery is None else _draw(gallery, prediction))
         if output is not None:
-            kept.append(prediction.outputs)
+            kept.append(prediction.answer.outputs)
     if output is not None and kept:
         write_outputs(output, kept)
     report.show()
@@ -167,10 +167,7 @@ def _report(session: Session, style: str, files: Sequence[Path], coco_images: Pa
 def _draw(gallery: Gallery, prediction: Prediction) -> Path:
     """Draws what was found in an image, and returns where."""
     assert prediction.image is not None  # `_check_options` saw to it
-    if prediction.mask is not None:
-        picture = draw_mask(prediction.image, prediction.mask)
-    else:
-        picture = draw_objects(prediction.image, prediction.found or ())
+    picture = draw_answer(prediction.image, prediction.answer)
     name = prediction.file.stem if prediction.rows == 1 else f"{prediction.file.stem}-{prediction.row}"
     return gallery.add(name, picture)
 

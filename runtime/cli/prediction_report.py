@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from runtime.answering.answer import classifier_output
+from runtime.answering.objects import Found
+from runtime.answering.records import record_of
 from runtime.coco import Ids, results
-from runtime.objects import Found
-from runtime.prediction import Prediction, classifier_output
+from runtime.prediction import Prediction
 from runtime.session import Session
 from runtime.task import Detection
-from runtime.tensors import describe, type_name
+from runtime.tensors import describe
 
 # Longer arrays are shown by their first and last values.
 SHOWN_VALUES = 12
@@ -37,10 +39,7 @@ class Report(Protocol):
 class JsonReport:
     """One JSON object: ``{"model", "device", "device_reason", "predictions": [{"file", "row", …}]}``.
 
-    A classifier's prediction has ``label``, ``index``, ``probability`` and the list ``top``; a detector's the list
-    ``objects`` of ``{"label", "index", "score", "box"}``; a segmenter's the list ``classes`` of ``{"label", "index",
-    "pixels", "share"}``; any other has ``outputs``: by name, ``{"dtype", "shape", "data"}`` with nested lists, where
-    null stands for NaN and infinity. Where an image was drawn, ``picture`` is the file.
+    `runtime.answering.records` says what stands for the answer. Where an image was drawn, ``picture`` is the file.
     """
 
     def __init__(self, session: Session) -> None:
@@ -64,31 +63,7 @@ def _record(prediction: Prediction) -> dict[str, Any]:
     record: dict[str, Any] = {"file": click.format_filename(prediction.file), "row": prediction.row}
     if prediction.image is not None:
         record["height"], record["width"] = prediction.image.shape[:2]
-    if prediction.top is not None:
-        candidates = [
-            {"label": candidate.label, "index": candidate.index, "probability": candidate.probability}
-            for candidate in prediction.top
-        ]
-        return record | candidates[0] | {"top": candidates}
-    if prediction.found is not None:
-        return record | {
-            "objects": [
-                {"label": one.label, "index": one.index, "score": one.score, "box": list(one.box)}
-                for one in prediction.found
-            ]
-        }
-    if prediction.mask is not None:
-        return record | {
-            "classes": [
-                {"label": region.label, "index": region.index, "pixels": region.pixels, "share": region.share}
-                for region in prediction.mask.regions
-            ]
-        }
-    outputs = {
-        name: {"dtype": type_name(array.dtype), "shape": list(array.shape), "data": array.tolist()}
-        for name, array in prediction.outputs.items()
-    }
-    return record | {"outputs": outputs}
+    return record | record_of(prediction.answer)
 
 
 class CocoReport:
@@ -148,13 +123,14 @@ def _place(prediction: Prediction) -> str:
 
 def _cells(prediction: Prediction) -> list[tuple[str, ...]]:
     """The rows of one prediction, without the file."""
-    if prediction.top is not None:
-        return [(candidate.label, f"{candidate.probability:.2%}") for candidate in prediction.top]
-    if prediction.found is not None:
-        return [_object_cells(one) for one in prediction.found] or [("nothing found",)]
-    if prediction.mask is not None:
-        return [(region.label, f"{region.pixels:,}", f"{region.share:.2%}") for region in prediction.mask.regions]
-    return [(name, describe(array), _values(array)) for name, array in prediction.outputs.items()]
+    answer = prediction.answer
+    if answer.top is not None:
+        return [(candidate.label, f"{candidate.probability:.2%}") for candidate in answer.top]
+    if answer.found is not None:
+        return [_object_cells(one) for one in answer.found] or [("nothing found",)]
+    if answer.mask is not None:
+        return [(region.label, f"{region.pixels:,}", f"{region.share:.2%}") for region in answer.mask.regions]
+    return [(name, describe(array), _values(array)) for name, array in answer.outputs.items()]
 
 
 def _object_cells(found: Found) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from runtime.server.datatypes import DATATYPES
+from runtime.protocol.datatypes import DATATYPES
 from runtime.server.infer import Infer
 from runtime.server.reply import VERSION, write_error
 from runtime.session import Session

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from runtime.server.datatypes import DATATYPES
+from runtime.protocol.datatypes import DATATYPES
 
 VERSION = "1"
 

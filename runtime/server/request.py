@@ -10,7 +10,8 @@ import numpy as np
 import orjson
 
 from runtime.errors import InputError
-from runtime.server.datatypes import DATATYPES, JSON_TYPES
+from runtime.protocol.datatypes import DATATYPES
+from runtime.protocol.elements import VALUES as JSON_TYPES
 from runtime.tensors import TensorSpec, type_name
 
 # The most dimensions that every NumPy takes. Without a bound, a model of unsaid rank could be sent millions of them.

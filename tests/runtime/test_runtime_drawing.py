@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.drawing import MIN_TEXT, PALETTE, draw_mask, draw_objects
-from runtime.objects import Found, Mask, Region
+from runtime.answering.drawing import MIN_TEXT, PALETTE, draw_mask, draw_objects
+from runtime.answering.objects import Found, Mask, Region
 from tests.runtime.conftest import SaveModel
 from tests.runtime.test_runtime_predict import refused, report, run
 from tests.runtime.test_runtime_predict_objects import BLUE, RED, saved

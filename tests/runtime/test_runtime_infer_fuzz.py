@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from runtime.server.datatypes import DATATYPES
+from runtime.protocol.datatypes import DATATYPES
 from runtime.server.infer import Infer
 from runtime.session import Session
 from tests.runtime.conftest import SaveModel

@@ -313,7 +313,7 @@ def test_answers_that_are_no_numbers(save_model: SaveModel, tmp_path: Path, loga
     signature = (TensorProto.FLOAT, ["n", 2])
     path = save_model([helper.make_node("Log", ["x"], ["y"])], [("x", *signature)], [("y", *signature)], {}, metadata)
     np.save(tmp_path / "rows.npy", np.array([[1.0, 1.0], [-1.0, 1.0]], np.float32))
-    assert "for row 1 the model answers with NaN or infinity" in refused(path, tmp_path / "rows.npy")
+    assert "row 1: the model answers with NaN or infinity" in refused(path, tmp_path / "rows.npy")
 
 
 def test_top_is_for_classifiers(adder: Path, tmp_path: Path) -> None:

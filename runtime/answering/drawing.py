@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from runtime.objects import Found, Mask, is_background
+from runtime.answering.answer import Answer, Candidate
+from runtime.answering.objects import Found, Mask, is_background
+from runtime.errors import InputError
 
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
@@ -47,6 +49,29 @@ def colour_of(index: int) -> Colour:
     return PALETTE[index % len(PALETTE)]
 
 
+def draw_answer(pixels: np.ndarray, answer: Answer) -> Image.Image:
+    """An image, uint8 [height, width, 1 or 3], with what a model says about it.
+
+    Raises:
+        InputError: the model is neither a classifier nor tells what is where.
+    """
+    if answer.mask is not None:
+        return draw_mask(pixels, answer.mask)
+    if answer.found is not None:
+        return draw_objects(pixels, answer.found)
+    if answer.top is not None:
+        return draw_labels(pixels, answer.top)
+    raise InputError("nothing can be drawn: the model's outputs are no labels, boxes or mask")
+
+
+def draw_labels(pixels: np.ndarray, top: Sequence[Candidate]) -> Image.Image:
+    """An image, uint8 [height, width, 1 or 3], above its likeliest classes with their probabilities."""
+    image = _picture(pixels)
+    size = _text_size(image)
+    entries = [_Entry(_plain(one.index, size), f"{one.label} {one.probability:.1%}") for one in top]
+    return _with_strip(image, entries, size)
+
+
 def draw_objects(pixels: np.ndarray, found: Sequence[Found]) -> Image.Image:
     """An image, uint8 [height, width, 1 or 3], with boxes and their labels and scores."""
     image = _picture(pixels)
@@ -59,7 +84,7 @@ def draw_objects(pixels: np.ndarray, found: Sequence[Found]) -> Image.Image:
     if min(image.size) >= ROOM * size:
         _write_labels(pen, image, found, texts, size)
         return image
-    swatches = [np.full((size, size, 3), colour_of(one.index), np.uint8) for one in found]
+    swatches = [_plain(one.index, size) for one in found]
     return _with_strip(image, [_Entry(*pair) for pair in zip(swatches, texts, strict=True)], size)
 
 
@@ -186,9 +211,14 @@ def _pattern(index: int, shape: tuple[int, ...], period: int) -> np.ndarray:
     return stripes[(index // len(PALETTE) - 1) % len(stripes)]
 
 
+def _plain(index: int, size: int) -> np.ndarray:
+    """A square of a class's colour."""
+    return np.full((size, size, 3), colour_of(index), np.uint8)
+
+
 def _swatch(index: int, size: int, period: int) -> np.ndarray:
     """A square of a class's colour and pattern, as they are over a white image."""
-    square = np.full((size, size, 3), colour_of(index), np.uint8)
+    square = _plain(index, size)
     if index >= len(PALETTE):
         square[_pattern(index, (size, size), period)] = WHITE
     return (OPACITY * square + (1 - OPACITY) * 255).astype(np.uint8)

@@ -1,0 +1,305 @@
+"""The models that a server has: found, loaded, replaced and unloaded while others are being asked."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from runtime.errors import ModelError, UserError
+from runtime.serving.model import ServedModel
+from runtime.serving.options import ModelOptions
+from runtime.serving.refused import Reason, Refused
+from runtime.serving.rows import rows_are_independent
+from runtime.serving.sources import Fingerprint, ModelFiles, Source
+from runtime.serving.warmup import warm_up
+from runtime.session import Session
+
+log = logging.getLogger(__name__)
+
+State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+# The options that a configuration sent with a load request asks for.
+ReadOverride = Callable[[str, ModelOptions], ModelOptions]
+
+# Names of models shown in a message before it becomes a list.
+SHOWN_NAMES = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the repository's index: a version of a model, its state, and why it is in it where that isn't plain."""
+
+    name: str
+    version: str
+    state: State
+    reason: str = ""
+
+
+@dataclass
+class _Version:
+    """One version of a model, whatever its state; one that serves goes on while a new file fails to load."""
+
+    state: State = "LOADING"
+    reason: str = ""
+    model: ServedModel | None = None
+    loaded: tuple[Fingerprint, ModelOptions] | None = None
+    refused: tuple[Fingerprint, ModelOptions] | None = None
+
+
+@dataclass
+class _Slot:
+    """One model: its versions, and what keeps two changes of it apart."""
+
+    versions: dict[str, _Version] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unloaded: bool = False  # by request, so that polling leaves it alone
+    override: ModelOptions | None = None
+    seen: dict[str, Fingerprint] = field(default_factory=dict)
+
+
+class Repository:
+    """Models by name and version. All methods are to be called on the event loop; files are read in threads."""
+
+    def __init__(self, source: Source, read_override: ReadOverride) -> None:
+        """The models of `source`; `read_override` reads a configuration that comes with a load request."""
+        self._source = source
+        self._read_override = read_override
+        self._slots: dict[str, _Slot] = {}
+        self.draining = False
+
+    async def start(self) -> list[Entry]:
+        """Loads every model that the source has; returns those that could not be, with the reasons.
+
+        Raises:
+            ModelError: the source can't be read.
+        """
+        names = await asyncio.to_thread(self._source.names)
+        await asyncio.gather(*(self._changed(name) for name in names))
+        return [entry for entry in self.index() if entry.state == "UNAVAILABLE"]
+
+    def ready(self) -> bool:
+        """Whether the server takes requests."""
+        return not self.draining
+
+    def names(self) -> list[str]:
+        """The names of the models that are, were or should be loaded."""
+        return sorted(self._slots)
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model that serve, the oldest first.
+
+        Raises:
+            Refused: NOT_FOUND where there is no such model.
+        """
+        versions = self._slot(name).versions
+        return sorted((number for number, version in versions.items() if version.model), key=int)
+
+    def models(self) -> list[ServedModel]:
+        """Every version that serves."""
+        versions = [version for name in self.names() for version in self._slots[name].versions.values()]
+        return [version.model for version in versions if version.model is not None]
+
+    def model(self, name: str, version: str = "") -> ServedModel:
+        """A version of a model, the newest where none is named; ``with`` holds it open while it is being replaced.
+
+        Raises:
+            Refused: NOT_FOUND where there is no such model or version, UNAVAILABLE where it doesn't serve now.
+        """
+        if self.draining:
+            raise Refused(Reason.UNAVAILABLE, "the server is stopping")
+        slot = self._slot(name)
+        serving = self.versions(name)
+        if not version and serving:
+            version = serving[-1]
+        found = slot.versions.get(version)
+        if found is not None and found.model is not None:
+            return found.model
+        if version and found is None:
+            known = ", ".join(slot.versions) or "none"
+            raise Refused(Reason.NOT_FOUND, f"the model '{name}' has no version '{version}'; it has {known}")
+        states = found or next(iter(slot.versions.values()), None)
+        why = f": {states.reason}" if states is not None and states.reason else ""
+        raise Refused(Reason.UNAVAILABLE, f"the model '{name}' is not ready{why}")
+
+    def index(self) -> list[Entry]:
+        """Every version of every model with its state."""
+        return [
+            Entry(name, number, version.state, version.reason)
+            for name in self.names()
+            for number, version in sorted(self._slots[name].versions.items(), key=lambda item: _order(item[0]))
+        ]
+
+    async def load(self, name: str, config: str | None = None) -> None:
+        """Loads a model, again where it serves already; the old one answers until the new one is ready.
+
+        Args:
+            name: a model that the source has.
+            config: a configuration to use instead of the model's own, as JSON text.
+
+        Raises:
+            Refused: NOT_FOUND where there is no such model, INVALID where it or the configuration can't be used.
+        """
+        self._refuse_draining()
+        slot = self._slots.get(name) or _Slot()
+        async with slot.lock:
+            try:
+                files = await asyncio.to_thread(self._source.find, name)
+                override = None if config is None else self._read_override(config, files.options)
+            except KeyError:
+                raise Refused(Reason.NOT_FOUND, f"the repository has no model '{name}'") from None
+            except UserError as error:
+                raise Refused(Reason.INVALID, f"the model '{name}' can't be loaded: {error.message}") from None
+            self._slots.setdefault(name, slot)
+            slot.unloaded, slot.override = False, override
+            await self._bring(name, slot, files, again=True)
+            if failed := [version for version in files.versions if slot.versions[version].refused]:
+                reason = slot.versions[failed[0]].reason
+                raise Refused(Reason.INVALID, f"version {failed[0]} of '{name}' can't be loaded: {reason}")
+
+    async def unload(self, name: str) -> None:
+        """Unloads all versions of a model, when what was asked of them is answered.
+
+        Raises:
+            Refused: NOT_FOUND where there is no such model.
+        """
+        slot = self._slot(name)
+        async with slot.lock:
+            slot.unloaded = True
+            await asyncio.gather(*(_retire(version, "unloaded") for version in slot.versions.values()))
+
+    async def poll(self, seconds: float) -> None:
+        """Looks for changes of the source every so many seconds, until it is cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                names = await asyncio.to_thread(self._source.names)
+            except ModelError as error:  # it may come back; what is loaded serves on
+                log.warning("%s", error.message)
+                continue
+            gone = [name for name, slot in self._slots.items() if name not in names and not slot.unloaded]
+            await asyncio.gather(*(self._gone(name) for name in gone), *(self._changed(name) for name in names))
+
+    async def close(self) -> None:
+        """Takes no more requests, and returns when all that came are answered."""
+        self.draining = True
+        await asyncio.gather(*(model.close() for model in self.models()))
+
+    def _refuse_draining(self) -> None:
+        if self.draining:
+            raise Refused(Reason.UNAVAILABLE, "the server is stopping")
+
+    def _slot(self, name: str) -> _Slot:
+        slot = self._slots.get(name)
+        if slot is None:
+            names = self.names()
+            known = ", ".join(f"'{known}'" for known in names[:SHOWN_NAMES]) or "none"
+            more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+            raise Refused(Reason.NOT_FOUND, f"there is no model '{name}' here; there is {known}{more}")
+        return slot
+
+    async def _changed(self, name: str) -> None:
+        """Loads what is new or other than what serves; a file isn't touched until two looks find it the same."""
+        slot = self._slots.setdefault(name, _Slot())
+        if slot.unloaded:
+            return
+        async with slot.lock:
+            try:
+                files = await asyncio.to_thread(self._source.find, name)
+            except KeyError:  # it went away just now
+                return
+            except UserError as error:
+                self._misplaced(name, slot, error)
+                return
+            settled = not slot.versions or slot.seen == files.fingerprints
+            slot.seen = dict(files.fingerprints)
+            if settled:
+                await self._bring(name, slot, files)
+
+    def _misplaced(self, name: str, slot: _Slot, error: UserError) -> None:
+        """Notes that a model can't even be looked at; versions that serve go on."""
+        log.warning("the model '%s' can't be loaded: %s", name, error.message)
+        for version in slot.versions.values():
+            version.reason = error.message
+        if not slot.versions:
+            slot.versions[""] = _Version("UNAVAILABLE", error.message)
+
+    async def _gone(self, name: str) -> None:
+        slot = self._slots[name]
+        async with slot.lock:
+            await asyncio.gather(*(_retire(version, "") for version in slot.versions.values()))
+            del self._slots[name]
+
+    async def _bring(self, name: str, slot: _Slot, files: ModelFiles, again: bool = False) -> None:
+        """Has the wanted versions serve, and, when they all do, no others."""
+        slot.versions.pop("", None)
+        options = slot.override or files.options
+        for number, path in files.versions.items():
+            version = slot.versions.setdefault(number, _Version())
+            mark = (files.fingerprints[number], options)
+            if again or mark not in (version.loaded, version.refused):
+                await self._replace(name, number, version, path, mark)
+        if all(slot.versions[number].model for number in files.versions):
+            others = [number for number in slot.versions if number not in files.versions]
+            await asyncio.gather(*(_retire(slot.versions[number], "") for number in others))
+            for number in others:
+                del slot.versions[number]
+
+    async def _replace(
+        self, name: str, number: str, version: _Version, path: Path, mark: tuple[Fingerprint, ModelOptions]
+    ) -> None:
+        """Puts a version in the place of the one that serves, which stays if the new one can't be loaded."""
+        if version.model is None:
+            version.state, version.reason = "LOADING", ""
+        try:
+            model = await asyncio.to_thread(open_model, name, number, path, mark[1])
+        except UserError as error:
+            version.refused, version.reason = mark, error.message
+            if version.model is None:
+                version.state = "UNAVAILABLE"
+            log.warning("version %s of '%s' can't be loaded: %s", number, name, error.message)
+            return
+        model.start()
+        old, version.model = version.model, model
+        version.state, version.reason, version.loaded, version.refused = "READY", "", mark, None
+        log.info("version %s of '%s' is ready on %s (%s)", number, name, model.device, model.device_reason)
+        if old is not None:
+            await old.close()
+
+
+def open_model(name: str, version: str, path: Path, options: ModelOptions) -> ServedModel:
+    """Loads a model's file and warms it up; it answers once it is started.
+
+    Raises:
+        ModelError: the file can't be loaded, the warm-up fails, or its rows can't run together although they should.
+        DeviceError: the device doesn't work here.
+    """
+    session = Session(path, options.device, options.threads or _threads(options.instances))
+    batched = options.max_batch > 1 and rows_are_independent(session)
+    if options.insist_on_batching and options.max_batch > 1 and not batched:
+        raise ModelError(
+            f"{path} is to run batches of {options.max_batch}, but its batch is fixed, or its rows aren't independent",
+            help="set max_batch_size: 0 in its config.pbtxt",
+        )
+    warm_up(session, options.warmup, batched)
+    return ServedModel(name, version, session, options, batched)
+
+
+async def _retire(version: _Version, reason: str) -> None:
+    """Stops a version when what it was asked is answered."""
+    model, version.model = version.model, None
+    version.loaded = version.refused = None
+    if model is not None:
+        version.state = "UNLOADING"
+        await model.close()
+    version.state, version.reason = "UNAVAILABLE", reason
+
+
+def _threads(instances: int) -> int | None:
+    """CPU threads for each of several instances; None, ONNX Runtime's own choice, for one."""
+    return None if instances == 1 else max(1, (os.cpu_count() or 1) // instances)
+
+
+def _order(version: str) -> int:
+    return int(version) if version else 0

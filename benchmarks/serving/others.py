@@ -19,11 +19,19 @@ LAUNCHERS = Path(__file__).parent / "rivals"
 
 @dataclass(frozen=True)
 class Rival:
-    """A server: its title, the name of its launcher and environment, and whether it takes binary tensors over REST."""
+    """A server.
+
+    Attributes:
+        title: what it is called.
+        name: of its launcher and its environment.
+        takes_binary: whether it takes binary tensors over REST.
+        ready: the path that answers 200 when the model does, with the model's name to be put in.
+    """
 
     title: str
     name: str
-    takes_binary: bool
+    takes_binary: bool = False
+    ready: str = "/v2/models/{}/ready"
 
     def python(self) -> Path | None:
         """The interpreter of its environment: $PYTRITON_PYTHON and so on, or a folder of $NETSPEC_RIVALS."""
@@ -37,13 +45,13 @@ class Rival:
         port = free_port()
         script = LAUNCHERS / f"{self.name}_server.py"
         command = [self.python() or "python", script, model, "--port", str(port), "--threads", str(threads)]
-        with running(command, port, "/v2/health/ready") as server:
+        with running(command, port, self.ready.format(model.stem)) as server:
             yield server
 
 
 PYTRITON = Rival("Triton (PyTriton)", "pytriton", takes_binary=True)
-MLSERVER = Rival("MLServer", "mlserver", takes_binary=False)
-LITSERVE = Rival("LitServe", "litserve", takes_binary=False)
+MLSERVER = Rival("MLServer", "mlserver")
+LITSERVE = Rival("LitServe", "litserve", ready="/v2/health/ready")
 RIVALS = (PYTRITON, MLSERVER, LITSERVE)
 
 

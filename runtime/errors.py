@@ -45,3 +45,11 @@ class RunError(UserError):
 
 class OutputError(UserError):
     """A file that results cannot be written to."""
+
+
+class SecretError(UserError):
+    """A file of keys, or a certificate with its key, that cannot be used."""
+
+
+class SetupError(UserError):
+    """Something that was asked for needs a package that is not installed."""

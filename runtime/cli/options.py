@@ -1,8 +1,14 @@
 """The options that every command which runs a model has."""
 
+import math
+from typing import Any
+
 import click
 
 from runtime.engine import DEVICES, MAX_THREADS
+
+# A day: whoever asks for more has mistaken the unit.
+MOST_SECONDS = 86_400
 
 device_option = click.option(
     "--device",
@@ -17,3 +23,20 @@ threads_option = click.option(
     metavar="N",
     help="CPU threads inside one operator.  [default: one per core]",
 )
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds above 0, or at least 0."""
+
+    name = "seconds"
+
+    def __init__(self, zero: bool = False) -> None:
+        """Takes 0 too where `zero` is given."""
+        super().__init__(min=0, max=MOST_SECONDS, min_open=not zero)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; NaN, which lies in every range, is refused."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds

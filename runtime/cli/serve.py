@@ -1,59 +1,96 @@
-"""``netspec serve``: a model on the network."""
+"""``netspec serve``: models on the network."""
 
-import contextlib
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
 import click
 
-from runtime.cli.options import device_option, threads_option
-from runtime.engine import Device
+from runtime.cli.options import Seconds, device_option, threads_option
+from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, options
+from runtime.errors import OutputError
 from runtime.model_path import find_model
-from runtime.server.app import DEFAULT_MAX_BODY
-from runtime.server.process import bind, load, quit_on_stop, serve, url_of
+from runtime.server.process import Needed, serve
+from runtime.server.settings import Settings
+from runtime.server.tls import Certificates
+from runtime.serving.options import ModelOptions
+from runtime.serving.sources import Files, Folder, Source, is_name
 
 
 @click.command("serve", epilog="Example: netspec serve runs/demo/model.onnx --port 8000")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("models", metavar="[MODEL]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--repository", metavar="DIR", type=click.Path(path_type=Path), help="Serve the models in a folder.")
+@click.option("--name", metavar="NAME", help="The model's name in URLs; the file's name without its suffix by default.")
 @click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESS",
-    help="The address to listen on; 0.0.0.0 for all.",
-)
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port to listen on; 0 for any."
+    "--poll",
+    type=Seconds(),
+    metavar="SECONDS",
+    help="Look for new, changed and removed models so often.  [default: only when asked to load]",
 )
 @device_option
 @threads_option
-@click.option("--name", metavar="NAME", help="The model's name in URLs; the file's name without its suffix by default.")
-@click.option(
-    "--max-body",
-    type=click.IntRange(min=1),
-    default=DEFAULT_MAX_BODY,
-    show_default="64 MiB",
-    metavar="BYTES",
-    help="The greatest size of a request.",
-)
-def command(
-    model: Path, host: str, port: int, device: Device, threads: int | None, name: str | None, max_body: int
-) -> None:
-    """Serve MODEL over the Open Inference Protocol V2 (REST, JSON) until SIGTERM or Ctrl-C.
+@options(MODEL_OPTIONS)
+@options(SERVER_OPTIONS)
+@options(KEY_OPTIONS)
+def command(models: tuple[Path, ...], repository: Path | None, name: str | None, **given: Any) -> None:
+    """Serve models over the Open Inference Protocol V2, by REST and gRPC, until SIGTERM or Ctrl-C.
 
-    MODEL is an .onnx file, or a directory that holds model.onnx.
+    A MODEL is an .onnx file, or a directory that holds model.onnx. A repository is a folder with DIR/NAME/1/model.onnx
+    for version 1 of the model NAME, and DIR/NAME/config.pbtxt where it is to be served otherwise than the options say.
     """
-    if name is not None and (not name or "/" in name):
-        raise click.BadParameter("a name in URLs is not empty and has no slash", param_hint="--name")
-    path = find_model(model)
-    name = name or click.format_filename(path.stem)
-    with quit_on_stop(), contextlib.closing(bind(host, port)) as listener:
-        session = load(path, device, threads)
-        where = f"{url_of(listener)}/v2/models/{quote(name)}"
-        serve(
-            session,
-            name,
-            listener,
-            max_body,
-            started=lambda: click.echo(f"serving {name} at {where} on {session.device} ({session.device_reason})"),
-        )
+    if bool(models) == (repository is not None):
+        raise click.UsageError("name either MODEL files or a --repository")
+    options = ModelOptions(**{key: given.pop(key) for key in _names(ModelOptions) & given.keys()})
+    settings = _settings(given)
+    if repository is not None:
+        if name is not None:
+            raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
+        # The messages of the protocol take as long to import as all else here, and files have no configuration.
+        from runtime.protocol.model_config import read_config
+
+        needed = Needed.ONE if settings.poll is None else Needed.NONE
+        source: Source = Folder(repository, options, read_config)
+    else:
+        needed = Needed.ALL
+        source = Files(_named(models, name), options)
+    serve(source, needed, settings, tell=_tell)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    """The settings that the options ask for, once those that go together are together."""
+    certificate, key, client_ca = (given.pop(part) for part in ("certificate", "private_key", "client_ca"))
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--certificate and --private-key go together")
+    if client_ca is not None and certificate is None:
+        raise click.UsageError("--client-ca needs a --certificate of the server's own")
+    port, rpc_port = given["port"], given["rpc_port"]
+    if rpc_port is not None and rpc_port == port != 0:
+        raise click.UsageError(f"HTTP and gRPC cannot both have port {port}: another --grpc-port, or off")
+    return Settings(certificates=None if key is None else Certificates(certificate, key, client_ca), **given)
+
+
+def _named(models: Sequence[Path], name: str | None) -> dict[str, Path]:
+    """The files of the models by their names."""
+    if name is not None and len(models) > 1:
+        raise click.UsageError("--name is for one MODEL; several are named after their files")
+    found: dict[str, Path] = {}
+    for path in map(find_model, models):
+        known = path.stem if name is None else name
+        if not is_name(known):
+            raise click.BadParameter(f"'{click.format_filename(known)}' cannot be a model's name", param_hint="--name")
+        if known in found:
+            raise click.UsageError(f"{found[known]} and {path} would both be the model '{known}'")
+        found[known] = path
+    return found
+
+
+def _tell(line: str) -> None:
+    try:
+        click.echo(line)
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _names(kind: type) -> set[str]:
+    return {field.name for field in fields(kind)}

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,9 @@ def _packed(spec: TensorSpec, values: Sequence[Any]) -> np.ndarray:
     if bool in set(map(type, map(values.__getitem__, doubtful))):
         _check_types(spec, values)
     if spec.dtype.kind == "f" and not np.isfinite(array).all():
-        raise _too_large(spec)
+        infinite = np.flatnonzero(~np.isfinite(array)).tolist()
+        if any(map(isfinite, map(values.__getitem__, infinite))):
+            raise _too_large(spec)
     return array
 
 

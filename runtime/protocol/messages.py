@@ -39,3 +39,7 @@ HEALTH_SERVICE: ServiceDescriptor = POOL.FindServiceByName("grpc.health.v1.Healt
 
 DataType = POOL.FindEnumTypeByName("inference.DataType")
 ModelConfig = message_class("inference.ModelConfig")
+ModelInferRequest = message_class("inference.ModelInferRequest")
+ModelInferResponse = message_class("inference.ModelInferResponse")
+ModelStreamInferResponse = message_class("inference.ModelStreamInferResponse")
+HealthCheckResponse = message_class("grpc.health.v1.HealthCheckResponse")

@@ -1,138 +1,257 @@
-"""The server as a process: its socket, its event loop, and how it ends."""
+"""The server as a process: what it holds before the models load, its event loop, and how it ends."""
 
+import asyncio
 import contextlib
-import errno
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+from typing import Any
+from urllib.parse import quote
 
-import uvicorn
+from runtime.errors import ModelError, SetupError
+from runtime.server.address import bind, is_loopback, url_of
+from runtime.server.keys import ADMIN_VARIABLE, KEYS_VARIABLE, Keys, ring
+from runtime.server.limits import ConnectionLimits, raise_file_limit
+from runtime.server.logs import logging_to_stderr
+from runtime.server.settings import Settings
+from runtime.serving.model import ServedModel
+from runtime.serving.options import ModelOptions
+from runtime.serving.repository import Repository
+from runtime.serving.sources import Source
 
-from runtime.engine import Device
-from runtime.errors import AddressError
-from runtime.server.app import App
-from runtime.session import Session
+log = logging.getLogger(__name__)
 
-# What was accepted before a stop may take this long to arrive whole and be answered.
-DRAIN_SECONDS = 5
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to the address but not yet listening, so that nobody connects before the model is loaded.
-
-    Raises:
-        AddressError: the address is not to be had; the message says why.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except (socket.gaierror, UnicodeError):
-        raise AddressError(
-            f"there is no host '{host}'", help="127.0.0.1 is this machine, 0.0.0.0 any network"
-        ) from None
-    except OSError as error:
-        raise _address_error(error, host, port) from None
-    try:
-        # A server that starts again need not wait until the connections of the last one have died away.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise _address_error(error, host, port) from None
-    return listener
+KEYS_SECONDS = 1.0
+SHOWN_NAMES = 5
 
 
-def _address_error(error: OSError, host: str, port: int) -> AddressError:
-    if error.errno == errno.EADDRINUSE:
-        return AddressError(f"port {port} on {host} is in use", help="stop what uses it, or take another with --port")
-    if error.errno == errno.EACCES:
-        return AddressError(f"port {port} needs more rights than you have", help="take a --port from 1024 on")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return AddressError(f"{host} is no address of this machine", help="0.0.0.0 listens on all that it has")
-    return AddressError(f"cannot listen on {host}, port {port}: {error.strerror}")
+class Needed(Enum):
+    """Which models have to load for the server to start."""
+
+    ALL = auto()  # those that were named one by one
+    ONE = auto()  # of a repository, in which some may be broken
+    NONE = auto()  # of one that is looked at again
 
 
-def url_of(listener: socket.socket) -> str:
-    """The URL of a bound socket, with the port that the system chose where 0 was asked for."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def quit_on_stop() -> contextlib.AbstractContextManager[None]:
-    """While it is entered, SIGTERM or SIGINT ends the process at once with 0: for the time when nothing is served."""
-    return _on_stop(lambda: os._exit(0))
-
-
-@contextlib.contextmanager
-def _on_stop(act: Callable[[], None]) -> Iterator[None]:
-    """Calls `act` on SIGTERM and SIGINT."""
-    previous = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def load(path: Path, device: Device, threads: int | None) -> Session:
-    """A session in whose loading signals are heard; see `runtime.engine.load` for the arguments and errors.
-
-    Python handles a signal between two steps of the main thread, and loading a model is one long step: hence a thread.
-    """
-    with ThreadPoolExecutor(1) as worker:
-        return worker.submit(Session, path, device, threads).result()
-
-
-def serve(session: Session, name: str, listener: socket.socket, max_body: int, started: Callable[[], None]) -> None:
+def serve(source: Source, needed: Needed, settings: Settings, tell: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what was accepted and returns.
 
     Args:
-        session: the model.
-        name: its name in URLs.
-        listener: a socket from `bind`.
-        max_body: the greatest size of a request in bytes.
-        started: called once when requests are answered.
+        source: where the models come from.
+        needed: which of them have to load.
+        settings: how the server is reached, whom it serves, and when it gives up.
+        tell: is given a line for each address when requests are answered there.
 
     Raises:
-        AddressError: another process took the address in the meantime.
+        AddressError: an address is not to be had.
+        SecretError: a file of keys or a certificate can't be used.
+        ModelError: what is needed can't be loaded.
+        SetupError: something that was asked for isn't installed.
     """
+    with (
+        logging_to_stderr(settings.log_format, settings.log_level) as end_log,
+        contextlib.closing(bind(settings.host, settings.port)) as listener,
+        _rpc_address(settings) as rpc_listener,
+        _Stop(end_log) as stop,
+    ):
+        process = _Process(source, needed, settings, tell, listener, rpc_listener)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            if not runner.run(process.run(stop)):
+                stop.at_once()  # a model still runs, in a thread that nothing can end
+
+
+def _rpc_address(settings: Settings) -> contextlib.AbstractContextManager[socket.socket | None]:
+    """A socket that holds gRPC's port until gRPC itself takes it."""
+    if settings.rpc_port is None:
+        return contextlib.nullcontext()
+    return contextlib.closing(bind(settings.host, settings.rpc_port, "--grpc-port"))
+
+
+def _read_override(name: str, text: str, options: ModelOptions) -> ModelOptions:
+    # Needed by few, and a tenth of the time that a model takes to load.
+    from runtime.protocol.model_config import read_override
+
+    return read_override(name, text, options)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":  # where there is no uvloop
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+class _Stop:
+    """SIGTERM and SIGINT: before requests are answered they end the process at once, and so does a second of them."""
+
+    def __init__(self, end_log: Callable[[], None]) -> None:
+        self._end_log = end_log
+        self._asked: Callable[[], object] | None = None
+
+    def __enter__(self) -> "_Stop":
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._previous = {number: signal.signal(number, lambda *_: self._hear()) for number in numbers}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    async def wait(self) -> None:
+        """Returns when the process is asked to end, which it then has to do by itself."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        self._asked = lambda: loop.call_soon_threadsafe(asked.set)
+        await asked.wait()
+
+    def at_once(self) -> None:
+        """Ends the process without waiting for anything but its log."""
+        self._end_log()
+        os._exit(0)
+
+    def _hear(self) -> None:
+        if self._asked is None:
+            self.at_once()
+        else:
+            asked, self._asked = self._asked, None
+            asked()
+
+
+class _Process:
+    """The server on its event loop."""
+
+    def __init__(
+        self,
+        source: Source,
+        needed: Needed,
+        settings: Settings,
+        tell: Callable[[str], None],
+        listener: socket.socket,
+        rpc_listener: socket.socket | None,
+    ) -> None:
+        """Reads keys and certificates, so that what is wrong with them is told before a model loads."""
+        self._needed = needed
+        self._settings = settings
+        self._tell = tell
+        self._listener = listener
+        self._rpc_listener = rpc_listener
+        self._repository = Repository(source, _read_override)
+        self._is_local = is_loopback(listener)
+        users, admins = ring(settings.keys, KEYS_VARIABLE), ring(settings.admin_keys, ADMIN_VARIABLE)
+        self._keys = Keys(users, admins, self._is_local)
+        self._context = None if settings.certificates is None else settings.certificates.context()
+        self._limits = ConnectionLimits(connections=raise_file_limit(settings.max_connections))
+        self._tracing = None if settings.traces is None else _tracing(settings.traces)
+
+    async def run(self, stop: _Stop) -> bool:
+        """Serves until it is stopped; returns whether nothing is left that runs."""
+        loading = asyncio.create_task(self._repository.start())
+        front = await asyncio.to_thread(self._front)
+        await loading
+        self._check_models()
+        self._warn()
+        await front.open(self._listener, self._context)
+        rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
+        self._announce(rpc_port)
+        with _background(self._watch_keys(), *self._polling()):
+            await stop.wait()
+            log.info("stopping: what was accepted is answered, for %g s at most", self._settings.drain)
+            self._repository.draining = True
+        return await self._end(front)
+
+    def _front(self) -> Any:
+        # It takes as long to import as a model takes to load, and neither waits for the other.
+        from runtime.server.front import Front
+
+        return Front(self._repository, self._settings, self._keys, self._limits, self._tracing)
+
+    async def _end(self, front: Any) -> bool:
+        """Answers what was accepted, for as long as that may take."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.drain
+        await front.close(self._settings.drain)
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
+        closing = asyncio.ensure_future(self._repository.close())
+        await asyncio.wait([closing], timeout=max(0.0, deadline - loop.time()) + 0.1)
+        log.info("stopped" if closing.done() else "stopped while a model was still running")
+        return closing.done()
+
+    def _check_models(self) -> None:
+        """Raises ModelError where what is needed isn't there."""
+        entries = self._repository.index()
+        broken = [entry for entry in entries if entry.state != "READY"]
+        if self._needed is Needed.NONE or not (broken or not entries):
+            return
+        if not entries:
+            raise ModelError(
+                "there is no model in the repository",
+                help="a model is a folder DIR/NAME/1/model.onnx; with --poll the server waits for models to come",
+            )
+        if self._needed is Needed.ALL or len(broken) == len(entries):
+            more = f" (and {len(broken) - 1} more models can't be loaded)" if len(broken) > 1 else ""
+            raise ModelError(f"{broken[0].reason}{more}")
+
+    def _warn(self) -> None:
+        if not self._is_local and not self._keys.is_needed:
+            log.warning(
+                "whoever reaches %s may ask the models: there are no keys (--keys)", url_of(self._listener, "")[3:]
+            )
+        if not self._is_local and self._keys.is_needed and self._context is None:
+            log.warning("keys cross the network in clear text: there is no TLS (--certificate, --private-key)")
+        if self._limits.connections < self._settings.max_connections:
+            most = self._limits.connections
+            log.warning("there may be %d connections, as many as the limit of open files has room for", most)
+
+    def _announce(self, rpc_port: int | None) -> None:
+        url = url_of(self._listener, "https" if self._context else "http")
+        models = self._repository.models()
+        self._tell(f"serving {_told(models, url)}")
+        if rpc_port is not None:
+            self._tell(f"serving gRPC at {url.partition('://')[2].rpartition(':')[0]}:{rpc_port}")
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEYS_SECONDS)
+            self._keys.refresh()
+
+    def _polling(self) -> Sequence[Any]:
+        return () if self._settings.poll is None else (self._repository.poll(self._settings.poll),)
+
+
+def _tracing(url: str) -> Any:
+    """What makes traces; raises SetupError where the extra for it is missing."""
     try:
-        listener.listen(2048)
-    except OSError as error:
-        host, port = listener.getsockname()[:2]
-        raise _address_error(error, host, port) from None
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="infer") as workers:
-        config = uvicorn.Config(
-            App(session, name, workers, max_body),
-            lifespan="off",
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
-        server = _Server(config, started)
-        # Uvicorn raises the signals that ended it once more when it is done: without a handler of our own these would
-        # kill the process instead of letting it end with 0.
-        with _on_stop(server.stop):
-            server.run(sockets=[listener])
+        # An extra, which only those who ask for traces need.
+        from runtime.server.tracing import Tracing, otlp_exporter
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"--traces needs {error.name}, which is not installed", help="pip install 'netspec[telemetry]'"
+        ) from None
+    return Tracing(otlp_exporter(url))
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server, which tells when it has started."""
+def _told(models: Sequence[ServedModel], url: str) -> str:
+    """What is served, and where."""
+    if len(models) == 1:
+        (model,) = models
+        return f"{model.name} at {url}/v2/models/{quote(model.name)} on {model.device} ({model.device_reason})"
+    names = sorted({model.name for model in models})
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"{', '.join(names[:SHOWN_NAMES]) or 'nothing yet'}{more} at {url}"
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._tell_started = started
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts to answer requests."""
-        await super().startup(sockets)
-        self._tell_started()
-
-    def stop(self) -> None:
-        """Has the server finish what it accepted and end."""
-        self.should_exit = True
+@contextlib.contextmanager
+def _background(*work: Any) -> Iterator[None]:
+    """Has coroutines run until it is left."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()

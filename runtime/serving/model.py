@@ -16,7 +16,7 @@ from runtime.serving.batching import BatchQueue, Pending
 from runtime.serving.execution import NotByRows, Run, run_batch
 from runtime.serving.options import ModelOptions
 from runtime.serving.refused import Reason, Refused
-from runtime.serving.request import InferenceRequest, InferenceResult
+from runtime.serving.request import InferenceRequest, InferenceResult, observer
 from runtime.serving.statistics import Statistics
 from runtime.session import Session
 
@@ -124,7 +124,10 @@ class ServedModel:
         timer = None if timeout is None else loop.call_later(timeout, self._expire, pending, timeout)
         self.statistics.in_flight += 1
         try:
-            return await pending.future
+            result = await pending.future
+            if (observe := observer.get()) is not None:
+                observe(result)
+            return result
         except asyncio.CancelledError:
             if self._queue.drop(pending):
                 self.statistics.abandoned += 1

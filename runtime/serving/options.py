@@ -1,10 +1,11 @@
 """How a model is served: what its ``config.pbtxt`` or the command line say of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.engine import Device
+from runtime.tensors import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class ModelOptions:
         warmup: runs before it is ready; empty for one run of zeros where the shapes are known.
         versions: which versions are served.
         file: the name of the model's file in the folder of a version.
+        inputs: what the configuration declares of the inputs, all of them where it declares any.
+        outputs: what it declares of outputs.
+        labels: the names of classes, by the output that has a score for each.
     """
 
     device: Device = "auto"
@@ -80,3 +84,6 @@ class ModelOptions:
     warmup: tuple[Warmup, ...] = ()
     versions: VersionPolicy = VersionPolicy()
     file: str = "model.onnx"
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ class Reason(Enum):
     TOO_LARGE = auto()  # larger than the server takes
     UNSUPPORTED = auto()  # in the protocol, but not what this server does
     UNSUPPORTED_MEDIA = auto()  # a kind of body that isn't read
+    SLOW = auto()  # its body takes too long to come
     OVERLOADED = auto()  # the queue is full: try again later
     UNAVAILABLE = auto()  # not now: the model isn't ready, or the server is stopping
     TIMEOUT = auto()  # it waited longer than it was allowed to

@@ -5,23 +5,25 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from runtime.errors import ModelError, UserError
+from runtime.serving.declared import check_declared
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
 from runtime.serving.refused import Reason, Refused
 from runtime.serving.rows import rows_are_independent
-from runtime.serving.sources import Fingerprint, ModelFiles, Source
+from runtime.serving.sources import Fingerprint, ModelFiles, Override, Source
 from runtime.serving.warmup import warm_up
 from runtime.session import Session
 
 log = logging.getLogger(__name__)
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
-# The options that a configuration sent with a load request asks for.
-ReadOverride = Callable[[str, ModelOptions], ModelOptions]
+# The options that a configuration sent with a load request asks for: the model's name, the text, the server's options.
+ReadOverride = Callable[[str, str, ModelOptions], ModelOptions]
 
 # Names of models shown in a message before it becomes a list.
 SHOWN_NAMES = 8
@@ -55,7 +57,7 @@ class _Slot:
     versions: dict[str, _Version] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     unloaded: bool = False  # by request, so that polling leaves it alone
-    override: ModelOptions | None = None
+    override: Override | None = None
     seen: dict[str, Fingerprint] = field(default_factory=dict)
 
 
@@ -145,8 +147,8 @@ class Repository:
         slot = self._slots.get(name) or _Slot()
         async with slot.lock:
             try:
-                files = await asyncio.to_thread(self._source.find, name)
-                override = None if config is None else self._read_override(config, files.options)
+                override = None if config is None else partial(self._read_override, name, config)
+                files = await asyncio.to_thread(self._source.find, name, override)
             except KeyError:
                 raise Refused(Reason.NOT_FOUND, f"the repository has no model '{name}'") from None
             except UserError as error:
@@ -206,7 +208,7 @@ class Repository:
             return
         async with slot.lock:
             try:
-                files = await asyncio.to_thread(self._source.find, name)
+                files = await asyncio.to_thread(self._source.find, name, slot.override)
             except KeyError:  # it went away just now
                 return
             except UserError as error:
@@ -234,10 +236,9 @@ class Repository:
     async def _bring(self, name: str, slot: _Slot, files: ModelFiles, again: bool = False) -> None:
         """Has the wanted versions serve, and, when they all do, no others."""
         slot.versions.pop("", None)
-        options = slot.override or files.options
         for number, path in files.versions.items():
             version = slot.versions.setdefault(number, _Version())
-            mark = (files.fingerprints[number], options)
+            mark = (files.fingerprints[number], files.options)
             if again or mark not in (version.loaded, version.refused):
                 await self._replace(name, number, version, path, mark)
         if all(slot.versions[number].model for number in files.versions):
@@ -272,10 +273,12 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
     """Loads a model's file and warms it up; it answers once it is started.
 
     Raises:
-        ModelError: the file can't be loaded, the warm-up fails, or its rows can't run together although they should.
+        ModelError: the file can't be loaded, it isn't what its configuration declares, the warm-up fails, or its rows
+            can't run together although they should.
         DeviceError: the device doesn't work here.
     """
     session = Session(path, options.device, options.threads or _threads(options.instances))
+    check_declared(session, options)
     batched = options.max_batch > 1 and rows_are_independent(session)
     if options.insist_on_batching and options.max_batch > 1 and not batched:
         raise ModelError(

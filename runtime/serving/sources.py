@@ -23,6 +23,8 @@ CONFIG_FILE = "config.pbtxt"
 Fingerprint = tuple[tuple[str, int, int], ...]
 # The options that a config.pbtxt says beyond those given.
 ReadConfig = Callable[[Path, ModelOptions], ModelOptions]
+# The same of a configuration that stands in for a model's own.
+Override = Callable[[ModelOptions], ModelOptions]
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Source(Protocol):
     def names(self) -> list[str]:
         """The names of the models that are there now."""
 
-    def find(self, name: str) -> ModelFiles:
-        """What is there of a model.
+    def find(self, name: str, override: Override | None = None) -> ModelFiles:
+        """What is there of a model, served as its own configuration says, or `override` in its place.
 
         Raises:
             KeyError: there is no such model.
@@ -74,11 +76,16 @@ class Files:
         """The names of the models, in the order given."""
         return list(self._paths)
 
-    def find(self, name: str) -> ModelFiles:
+    def find(self, name: str, override: Override | None = None) -> ModelFiles:
         """A model's file; see `Source.find`."""
         path = self._paths[name]
+        options = self._options if override is None else override(self._options)
+        if options.versions.choose(["1"]) != ["1"]:
+            raise ModelError(f"the configuration of '{name}' asks for other versions than 1, the only one of a file")
+        if options.file not in (self._options.file, path.name):
+            raise ModelError(f"the configuration of '{name}' asks for the file {options.file}, but its file is {path}")
         beside = [other for other in path.parent.glob("*") if other.name.startswith(path.name)]
-        return ModelFiles(name, self._options, {"1": path}, {"1": _fingerprint(beside)})
+        return ModelFiles(name, options, {"1": path}, {"1": _fingerprint(beside)})
 
 
 class Folder:
@@ -101,13 +108,15 @@ class Folder:
         except OSError as error:
             raise ModelError(f"cannot read the model repository {self._root}: {error.strerror}") from None
 
-    def find(self, name: str) -> ModelFiles:
+    def find(self, name: str, override: Override | None = None) -> ModelFiles:
         """A model's versions; see `Source.find`."""
         folder = self._root / name
         if not is_name(name) or not folder.is_dir():
             raise KeyError(name)
         options, config = self._options, folder / CONFIG_FILE
-        if config.exists():
+        if override is not None:
+            options = override(options)
+        elif config.exists():
             options = self._read_config(config, options)
         there = _versions(folder)
         if not there:
@@ -117,7 +126,7 @@ class Folder:
             )
         wanted = options.versions.choose(list(there))
         if missing := [version for version in options.versions.specific if version not in there]:
-            raise ModelError(f"{config} asks for version {missing[0]}, and there is no folder {folder / missing[0]}")
+            raise ModelError(f"the configuration asks for version {missing[0]}, but there is no {folder / missing[0]}")
         shared = [config] if config.exists() else []
         return ModelFiles(
             name,

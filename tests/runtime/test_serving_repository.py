@@ -50,7 +50,7 @@ def running(source: Source, ask: Callable[[Repository], Awaitable[Any]]) -> Any:
     """What `ask` makes of a repository that has started."""
 
     async def run() -> Any:
-        repository = Repository(source, lambda text, given: given)
+        repository = Repository(source, lambda name, text, given: given)
         await repository.start()
         try:
             return await asyncio.wait_for(ask(repository), 30)

@@ -1,0 +1,77 @@
+"""The two doors of the server, HTTP and gRPC, with what stands before and behind them.
+
+This imports what the models need nothing of, and so is imported while they load.
+"""
+
+import asyncio
+import os
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from runtime.server.access import AccessLog
+from runtime.server.guard import Guard
+from runtime.server.http import HttpServer
+from runtime.server.keys import Keys
+from runtime.server.limits import ConnectionLimits
+from runtime.server.metrics import metrics_routes
+from runtime.server.rest.app import build_app
+from runtime.server.rest.bodies import BodyLimits
+from runtime.server.settings import Settings
+from runtime.serving.repository import Repository
+
+
+class Front:
+    """Answers HTTP and gRPC from a repository, from `open` until `close`."""
+
+    def __init__(
+        self, repository: Repository, settings: Settings, keys: Keys, limits: ConnectionLimits, tracing: Any | None
+    ) -> None:
+        """Prepares to answer as the settings say; `tracing` is a `runtime.server.tracing.Tracing` or None."""
+        self._repository = repository
+        self._settings = settings
+        self._keys = keys
+        self._limits = limits
+        self._tracing = tracing
+        self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="bodies")
+        self._rpc: Any = None
+        if settings.rpc_port is not None:
+            # Whoever turns gRPC off needs not wait for it.
+            from runtime.server.rpc_door import open_rpc
+
+            self._open_rpc = open_rpc
+
+    async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
+        self._http = HttpServer(self._app(), self._limits, context)
+        await self._http.open(listener)
+
+    async def open_rpc(self, listener: socket.socket) -> int:
+        """Begins to answer gRPC at the address that a bound socket holds; returns its port; raises AddressError."""
+        self._rpc = await self._open_rpc(self._repository, self._settings, self._keys, self._tracing, listener)
+        return int(self._rpc.port)
+
+    async def close(self, seconds: float) -> None:
+        """Takes no more requests, and returns when those accepted are answered or the seconds are over."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        doors = [self._http.drain(deadline)]
+        if self._rpc is not None:
+            doors.append(self._rpc.stop(seconds))
+        await asyncio.gather(*doors)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _app(self) -> ASGIApp:
+        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
+        routes = metrics_routes(self._repository)
+        app: ASGIApp = Guard(build_app(self._repository, self._workers, limits, routes), self._keys)
+        if self._settings.access_log:
+            app = AccessLog(app)
+        if self._tracing is not None:
+            # Asked for by an option, and an extra, so that nobody else waits for it.
+            from runtime.server.tracing import Traced
+
+            app = Traced(app, self._tracing)
+        return app

@@ -1,0 +1,101 @@
+"""The HTTP side of the server: uvicorn's protocol on a listening socket, within limits, and how it ends."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from email.utils import formatdate
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
+
+from runtime.server.address import listen
+from runtime.server.connection import LimitedProtocol, limited
+from runtime.server.limits import ConnectionLimits
+
+BACKLOG = 2048
+SWEEP_SECONDS = 1.0
+# While it ends, the server goes on listening for so long and answers 503, as clients don't know yet.
+LULL_SECONDS = 0.1
+# A request that was given up has so long to say so.
+LAST_WORDS_SECONDS = 1.0
+
+
+class HttpServer:
+    """Answers HTTP/1.1 with an ASGI application, from `open` until `drain`."""
+
+    def __init__(self, app: ASGIApp, limits: ConnectionLimits, context: ssl.SSLContext | None) -> None:
+        """Serves `app` within `limits`; with `context` over TLS."""
+        self._protocol = limited(limits)
+        self._config = uvicorn.Config(
+            app,
+            http=self._protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=round(limits.idle_seconds),
+        )
+        self._config.load()
+        self._head_seconds = limits.head_seconds
+        self._context = context
+        self._state = ServerState()
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._state.connections)
+
+    async def open(self, listener: socket.socket) -> None:
+        """Begins to answer on a socket from `runtime.server.address.bind`; raises AddressError."""
+        listen(listener, BACKLOG)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._connection,
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=self._context,
+            ssl_handshake_timeout=self._head_seconds if self._context else None,
+        )
+        self._sweeper = loop.create_task(self._sweep())
+
+    async def drain(self, deadline: float) -> None:
+        """Takes no more connections, and returns when what was accepted is answered.
+
+        Args:
+            deadline: when, in the event loop's time, what isn't answered yet is given up.
+        """
+        loop = asyncio.get_running_loop()
+        self._protocol.closing = True
+        await asyncio.sleep(LULL_SECONDS)
+        self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()  # an idle one ends now, a busy one with its answer
+        while self._state.tasks and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if given_up := list(self._state.tasks):
+            for task in given_up:
+                task.cancel()
+            await asyncio.wait(given_up, timeout=LAST_WORDS_SECONDS)
+        last = max(deadline, loop.time() + LAST_WORDS_SECONDS)
+        while self._state.connections and loop.time() < last:
+            await asyncio.sleep(0.01)
+        self._sweeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._sweeper
+
+    def _connection(self) -> LimitedProtocol:
+        return self._protocol(self._config, self._state, {}, asyncio.get_running_loop())
+
+    async def _sweep(self) -> None:
+        """Every second, for ever: the date in answers, and an end to connections that take too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            now = loop.time()
+            for connection in list(self._state.connections):
+                if isinstance(connection, LimitedProtocol):
+                    connection.check_time(now)
+            await asyncio.sleep(SWEEP_SECONDS)

@@ -1,0 +1,150 @@
+"""Reading the bodies of requests, so that neither a large one, nor many, nor a slow one harms the server."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from starlette.types import Receive
+
+from runtime.server.rest.compression import ENCODINGS, decompress
+from runtime.serving.refused import Reason, Refused
+
+# Room for an image of 3 × 2048 × 2048 numbers, five characters each.
+DEFAULT_MAX_BODY = 64 * 2**20
+# Where memory for bytes begins in Python; numbers in it are aligned where their offset is.
+ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """Bounds of bodies.
+
+    Attributes:
+        max_body: the most bytes of one, as sent and decompressed.
+        max_pending: the most bytes of all that are being read or wait for their answer; beyond it requests are refused
+            before their bodies are read. At least one body is let in.
+        seconds: the longest that one may take to arrive.
+    """
+
+    max_body: int = DEFAULT_MAX_BODY
+    max_pending: int = 4 * DEFAULT_MAX_BODY
+    seconds: float = 60.0
+
+
+class ClientGone(Exception):
+    """The client went away before the end of its request."""
+
+
+class Bodies:
+    """The bodies that the server holds.
+
+    Attributes:
+        pending: the bytes of them.
+    """
+
+    def __init__(self, limits: BodyLimits, workers: Executor) -> None:
+        """Bodies within `limits`, decompressed in `workers`."""
+        self.limits = limits
+        self.pending = 0
+        self._workers = workers
+
+    async def read(
+        self, headers: Mapping[bytes, bytes], receive: Receive, room: "Room", json_size: int = 0
+    ) -> memoryview:
+        """A request's body, decompressed.
+
+        Args:
+            headers: the request's headers, in lower case.
+            receive: gives its parts.
+            room: is filled by the body.
+            json_size: how much of it is JSON; what follows is laid where every number is aligned.
+
+        Raises:
+            Refused: it is too large, comes too slowly, or is compressed otherwise than known.
+            ClientGone: there is nobody to answer.
+        """
+        encoding = headers.get(b"content-encoding", b"identity").lower()
+        if encoding != b"identity" and encoding not in ENCODINGS:
+            raise Refused(
+                Reason.UNSUPPORTED_MEDIA, f"Content-Encoding is {encoding.decode('latin-1')}, not gzip or deflate"
+            )
+        lead = -json_size % ALIGNMENT
+        parts = [bytes(lead)] if lead else []
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                await self._receive(headers, receive, room, parts)
+        except TimeoutError:
+            slow = f"the body did not arrive within {self.limits.seconds:g} s"
+            raise Refused(Reason.SLOW, slow) from None
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        view = memoryview(body)[lead:]
+        if encoding != b"identity":
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._workers, decompress, view, encoding, self.limits.max_body)
+            room.take(len(body))
+            return memoryview(body)
+        return view
+
+    async def _receive(
+        self, headers: Mapping[bytes, bytes], receive: Receive, room: "Room", parts: list[bytes]
+    ) -> None:
+        """Appends what arrives to `parts`. A body of a length that is told has its room from the start."""
+        told = int(headers.get(b"content-length", 0))  # the HTTP parser has let nothing but digits through
+        if told > self.limits.max_body:
+            raise self._too_large()
+        room.take(told)
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self.limits.max_body:
+                raise self._too_large()
+            if size > room.taken:
+                room.take(size - room.taken)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return
+
+    def _too_large(self) -> Refused:
+        return Refused(Reason.TOO_LARGE, f"the body is larger than {self.limits.max_body} bytes")
+
+
+class Room:
+    """What one request takes of the bytes that all bodies may have together, until it is left.
+
+    Attributes:
+        taken: its bytes.
+    """
+
+    __slots__ = ("_bodies", "taken")
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Takes `size` more bytes.
+
+        Raises:
+            Refused: OVERLOADED, as there are not so many.
+        """
+        others = self._bodies.pending - self.taken
+        if others and self._bodies.pending + size > self._bodies.limits.max_pending:
+            full = "the requests that wait fill the memory that they may have; try again later"
+            raise Refused(Reason.OVERLOADED, full, retry_after=1)
+        self._bodies.pending += size
+        self.taken += size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bodies.pending -= self.taken

@@ -1,0 +1,151 @@
+"""The inference endpoint: plain ASGI, since this is the path where every microsecond is paid per request."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from starlette.types import Receive, Scope, Send
+
+from runtime.protocol.tensors import invalid, shown
+from runtime.server.rest.answer import json_elements, write_answer
+from runtime.server.rest.bodies import Bodies, ClientGone, Room
+from runtime.server.rest.compression import WORTH_COMPRESSING, accepted_encoding, compress
+from runtime.server.rest.replies import INTERNAL, STOPPING, Reply, refusal
+from runtime.server.rest.request import Question, read_raw_request, read_request
+from runtime.serving.model import ServedModel
+from runtime.serving.refused import Refused
+from runtime.serving.repository import Repository
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# What is larger is read or written in a thread, so that it doesn't keep the event loop from answering others: bytes of
+# JSON or text, and elements written as text. Below, a thread would cost more than it saves.
+LARGE_BODY = 64 * 2**10
+LARGE_ANSWER = 8 * 2**10
+
+# A request that is answered sooner is not looked after: its client can wait so long, or be answered in vain.
+WATCH_SECONDS = 0.05
+
+
+class Infer:
+    """Answers ``POST /v2/models/M[/versions/V]/infer``."""
+
+    def __init__(self, repository: Repository, bodies: Bodies, workers: Executor) -> None:
+        """Asks the models of `repository`; large requests and answers are read and written in `workers`."""
+        self._repository = repository
+        self._bodies = bodies
+        self._workers = workers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str, version: str) -> None:
+        """Answers one request; a client that has gone gets no answer, and its request is dropped while it waits."""
+        watch = ClientWatch(receive)
+        try:
+            reply = await self._reply(dict(scope["headers"]), receive, watch, name, version)
+        except Refused as refused:
+            reply = refusal(refused)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            if watch.client_gone:
+                return
+            reply = refusal(STOPPING)  # a stopping server gives up on what takes too long
+        except Exception:
+            log.exception("an inference failed")
+            reply = refusal(INTERNAL)
+        finally:
+            watch.stop()
+        await reply.send(send)
+
+    async def _reply(
+        self, headers: Mapping[bytes, bytes], receive: Receive, watch: "ClientWatch", name: str, version: str
+    ) -> Reply:
+        model = self._repository.model(name, version)
+        if model.is_full:  # so that a body which would be refused isn't read
+            raise model.overloaded()
+        json_size = _json_size(headers)
+        with Room(self._bodies) as room:
+            body = await self._bodies.read(headers, receive, room, json_size or 0)
+            watch.start()
+            # The body may have taken its time, and the model may be another by now.
+            with self._repository.model(name, version) as model:
+                question = await self._question(body, json_size, model)
+                result = await model.infer(question.inference)
+            watch.stop()
+            if json_elements(question, result) > LARGE_ANSWER:
+                reply = await self._in_thread(write_answer, model, question, result)
+            else:
+                reply = write_answer(model, question, result)
+        encoding = accepted_encoding(headers.get(b"accept-encoding"))
+        if encoding is None or len(reply.body) < WORTH_COMPRESSING:
+            return reply
+        return await self._in_thread(_compressed, reply, encoding)
+
+    async def _question(self, body: memoryview, json_size: int | None, model: ServedModel) -> Question:
+        if json_size == 0:
+            return read_raw_request(body, model)
+        size = len(body) if json_size is None else json_size
+        if size > len(body):
+            raise invalid(f"Inference-Header-Content-Length is {size}, and the body has {len(body)} bytes")
+        text = len(body) if any(spec.dtype.hasobject for spec in model.inputs) else size
+        if text > LARGE_BODY:
+            return await self._in_thread(read_request, body, size, model)
+        return read_request(body, size, model)
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+
+
+def _json_size(headers: Mapping[bytes, bytes]) -> int | None:
+    """How much of the body is JSON, as the header says; None where it doesn't say, so that all is."""
+    told = headers.get(b"inference-header-content-length")
+    if told is None:
+        return None
+    if not told.isdigit() or len(told) > 18:
+        raise invalid(f"Inference-Header-Content-Length is {shown(told.decode('latin-1'))}, not a number of bytes")
+    return int(told)
+
+
+def _compressed(reply: Reply, encoding: bytes) -> Reply:
+    return Reply(reply.status, compress(reply.body, encoding), (*reply.headers, (b"content-encoding", encoding)))
+
+
+class ClientWatch:
+    """Cancels the task that it was made in when its client goes away.
+
+    Attributes:
+        client_gone: whether that is why the task was cancelled.
+    """
+
+    __slots__ = ("_receive", "_task", "_timer", "_waiting", "client_gone")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Task[None] | None = None
+        self._task = asyncio.current_task()
+        self.client_gone = False
+
+    def start(self) -> None:
+        """Begins to look in a moment, when the body has been read; most requests are answered by then."""
+        self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
+
+    def stop(self) -> None:
+        """Looks no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _look(self) -> None:
+        self._waiting = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.client_gone = True
+        assert self._task is not None
+        self._task.cancel()

@@ -1,0 +1,77 @@
+"""The routes that tell what the repository has, and that load and unload models."""
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from runtime.protocol.description import index
+from runtime.protocol.tensors import invalid, shown
+from runtime.server.rest.bodies import Bodies, Room
+from runtime.server.rest.replies import json_reply
+from runtime.serving.refused import Reason, Refused
+from runtime.serving.repository import Repository
+
+
+def repository_routes(repository: Repository, bodies: Bodies) -> list[Route]:
+    """The repository's index, loading and unloading."""
+
+    async def tell_index(request: Request) -> Response:
+        asked = await _asked(request, bodies)
+        ready = asked.get("ready", False)
+        if not isinstance(ready, bool):
+            raise invalid(f"'ready' is {shown(ready)}, neither true nor false")
+        return json_reply(index(repository.index(), ready)).response()
+
+    async def load(request: Request) -> Response:
+        parameters = _parameters(await _asked(request, bodies), ("config",))
+        config = parameters.get("config")
+        if config is not None and not isinstance(config, str):
+            raise invalid("the parameter 'config' is not a string of JSON")
+        await repository.load(request.path_params["model"], config)
+        return json_reply({}).response()
+
+    async def unload(request: Request) -> Response:
+        parameters = _parameters(await _asked(request, bodies), ("unload_dependents",))
+        if not isinstance(parameters.get("unload_dependents", False), bool):
+            raise invalid("the parameter 'unload_dependents' is neither true nor false")
+        await repository.unload(request.path_params["model"])
+        return json_reply({}).response()
+
+    return [
+        Route("/v2/repository/index", tell_index, methods=["POST"]),
+        Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
+        Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
+    ]
+
+
+async def _asked(request: Request, bodies: Bodies) -> dict[str, Any]:
+    """The JSON object that is sent, empty where nothing is."""
+    with Room(bodies) as room:
+        body = await bodies.read(dict(request.scope["headers"]), request.receive, room)
+        if not body:
+            return {}
+        try:
+            asked = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise invalid(f"the body is not JSON: {error}") from None
+    if not isinstance(asked, dict):
+        raise invalid("the request is not a JSON object")
+    return asked
+
+
+def _parameters(asked: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters of a request, all of them `known`: one that was overlooked would load something else."""
+    parameters = asked.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise invalid("'parameters' is not an object")
+    for name in parameters:
+        if name.startswith("file:"):
+            raise Refused(Reason.UNSUPPORTED, f"the parameter {shown(name)}: models come from the repository alone")
+        if name not in known:
+            raise invalid(f"there is no parameter {shown(name)}; there is {known[0]}")
+    return parameters

@@ -1,0 +1,354 @@
+"""What a model's configuration asks for is done or refused; what a client is told of it is what is done."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format, text_format
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tritonclient.grpc import model_config_pb2
+
+from runtime.errors import ModelError
+from runtime.protocol.config_reply import as_json, config_of
+from runtime.protocol.model_config import read_config, read_override
+from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
+from runtime.serving.refused import Refused
+from runtime.serving.repository import Repository
+from runtime.serving.sources import Files, Folder
+from tests.runtime.conftest import SaveModel
+
+CPU = ModelOptions(device="cpu", threads=1)
+
+# As people write them for the classifier of the fixtures: image [batch, 1, 4, 4] → fc [batch, 3].
+CLASSIFIER = """
+name: "digits"
+platform: "onnxruntime_onnx"
+max_batch_size: 4
+input [ { name: "image" data_type: TYPE_FP32 dims: [1, 4, 4] } ]
+output [ { name: "fc" data_type: TYPE_FP32 dims: [3] label_filename: "names.txt" } ]
+dynamic_batching {
+  preferred_batch_size: [2, 4]
+  max_queue_delay_microseconds: 500
+  default_queue_policy { default_timeout_microseconds: 2000000 max_queue_size: 32 }
+}
+instance_group [ { count: 2 kind: KIND_CPU } ]
+parameters { key: "intra_op_thread_count" value: { string_value: "1" } }
+version_policy: { specific { versions: [1] } }
+model_warmup [ {
+  name: "both rows"
+  batch_size: 2
+  inputs { key: "image" value: { data_type: TYPE_FP32 dims: [1, 4, 4] random_data: true } }
+} ]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "repository" / "digits"
+    (made / "1").mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def read(folder: Path) -> Callable[[str], ModelOptions]:
+    """Reads text as the model's config.pbtxt."""
+
+    def read(text: str) -> ModelOptions:
+        (folder / "config.pbtxt").write_text(text)
+        return read_config(folder / "config.pbtxt", CPU)
+
+    return read
+
+
+def test_everything_that_is_asked_for(folder: Path, read: Callable[[str], ModelOptions]) -> None:
+    (folder / "names.txt").write_text("zero\none\ntwo\n")
+    options = read(CLASSIFIER)
+    assert (options.max_batch, options.preferred_batches, options.insist_on_batching) == (4, (2, 4), True)
+    assert (options.max_delay, options.timeout, options.max_queue) == (0.0005, 2.0, 32)
+    assert (options.instances, options.device, options.threads) == (2, "cpu", 1)
+    assert options.versions == VersionPolicy(latest=None, specific=("1",))
+    assert options.warmup == (Warmup("both rows", {"image": WarmupInput((1, 4, 4), "random")}, batch=2),)
+    assert options.labels == {"fc": ("zero", "one", "two")}
+
+
+def test_a_configuration_that_says_nothing_changes_nothing(read: Callable[[str], ModelOptions]) -> None:
+    assert read("") == CPU
+    assert read('name: "digits" backend: "onnxruntime"') == CPU
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max_batch_size: 16", {"max_batch": 16}),
+        ('input { name: "x" data_type: TYPE_FP32 dims: 2 }', {"max_batch": 1}),
+        ("instance_group { kind: KIND_GPU }", {"device": "cuda", "instances": 1}),
+        ("instance_group [ { count: 2 }, { count: 3 } ]", {"device": "cpu", "instances": 5}),
+        ("version_policy { all { } }", {"versions": VersionPolicy(latest=None)}),
+        ("version_policy { latest { num_versions: 3 } }", {"versions": VersionPolicy(latest=3)}),
+        ('default_model_filename: "net.onnx"', {"file": "net.onnx"}),
+        ('parameters { key: "intra_op_thread_count" value { string_value: "3" } }', {"threads": 3}),
+    ],
+)
+def test_single_fields(read: Callable[[str], ModelOptions], text: str, expected: dict[str, Any]) -> None:
+    options = read(text)
+    assert {key: getattr(options, key) for key in expected} == expected
+
+
+def test_a_warm_up_from_a_file(folder: Path, read: Callable[[str], ModelOptions]) -> None:
+    inputs = 'inputs { key: "x" value { data_type: TYPE_FP32 dims: 2 input_data_file: "row" } }'
+    options = read(f'model_warmup {{ name: "w" {inputs} }}')
+    assert options.warmup[0].inputs["x"].data == folder / "warmup" / "row"
+
+
+WARMUP = 'model_warmup {{ name: "w" inputs {{ key: "x" value {{ {} }} }} }}'
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("max_batch: 4", "1:1", 'no field named "max_batch"'),
+        ("max_batch_size: many", "1:17", "integer"),
+        ('name: "digits', "1:7", "ending quote"),
+        ("# first\n\nsequence_batching { }", "3:1", "no state is kept"),
+        ("ensemble_scheduling { step { } }", "1:1", "one ONNX file"),
+        ('name: "letters"', "1:1", "the model's folder is 'digits'"),
+        ('platform: "tensorrt_plan"', "1:1", "only ONNX models"),
+        ('backend: "python"', "1:1", "only ONNX models"),
+        ("max_batch_size: -1", "1:1", "negative"),
+        ("dynamic_batching { }", "1:1", "needs a max_batch_size"),
+        ("max_batch_size: 4\ndynamic_batching {\n  preferred_batch_size: 8 }", "3:3", "not in 1…4"),
+        ("max_batch_size: 4\ndynamic_batching { priority_levels: 2 }", "2:20", "order of their arrival"),
+        ("max_batch_size: 4 dynamic_batching { default_queue_policy { timeout_action: DELAY } }", "1:61", "REJECT"),
+        ("instance_group [\n { count: 1 },\n { kind: KIND_MODEL }\n]", "3:4", "KIND_MODEL is not supported"),
+        ("instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU } ]", "1:38", "several devices"),
+        ("instance_group { count: 100000 }", "1:18", "100000 instances"),
+        ("instance_group { gpus: 1 }", "1:18", "command line"),
+        ('instance_group { host_policy: "a" }', "1:18", "no host policies"),
+        ("optimization { cuda { graphs: true } }", "1:16", "command line"),
+        ('model_operations { op_library_filename: "evil.so" }', "1:1", "no code runs"),
+        ('model_repository_agents { agents { name: "a" } }', "1:1", "no code runs"),
+        ("response_cache { enable: true }", "1:18", "no answers are kept"),
+        ("model_transaction_policy { decoupled: true }", "1:28", "exactly one answer"),
+        ("batch_input { kind: BATCH_ELEMENT_COUNT }", "1:1", "not supported"),
+        ('input [ { name: "x" data_type: TYPE_FP32 },\n { name: "y" reshape { shape: 1 } } ]', "2:14", "reshape"),
+        ('input { name: "x" data_type: TYPE_FP32 dims: 0 }', "1:1", "-1 stands for any size"),
+        ('input { name: "x" data_type: TYPE_BF16 dims: 1 }', "1:1", "data_type"),
+        ("input { data_type: TYPE_FP32 dims: 1 }", "1:1", "has no name"),
+        ('default_model_filename: "../../secret.onnx"', "1:1", "no plain name"),
+        ('output { name: "y" data_type: TYPE_FP32 label_filename: "/etc/passwd" }', "1:41", "no plain name"),
+        ('output { name: "y" data_type: TYPE_FP32 label_filename: "gone.txt" }', "1:41", "can't be read"),
+        ('parameters { key: "execution_mode" value { string_value: "1" } }', "1:1", "'execution_mode'"),
+        ('parameters { key: "intra_op_thread_count" value { string_value: "-2" } }', "1:1", "not in 0…1024"),
+        ("version_policy { specific { versions: [0] } }", "1:29", "from 1 on"),
+        ("version_policy { specific { } }", "1:18", "names no versions"),
+        ('model_warmup { name: "w" }', "1:1", "has no inputs"),
+        (WARMUP.format('dims: 2 input_data_file: "../row"'), "1:1", "no plain name"),
+        (WARMUP.format("dims: -1 zero_data: true"), "1:1", "above 0"),
+        (WARMUP.format("dims: 2"), "1:1", "has no data"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_where_it_stands(
+    folder: Path, read: Callable[[str], ModelOptions], text: str, place: str, words: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        read(text)
+    assert caught.value.message.startswith(f"{folder / 'config.pbtxt'}:{place}: ")
+    assert words in caught.value.message + (caught.value.help or "")
+
+
+def test_a_field_without_effect_is_warned_of(read: Callable[[str], ModelOptions], caplog: Any) -> None:
+    assert read('metric_tags { key: "team" value: "vision" }') == CPU
+    assert "1:1: 'metric_tags' has no effect" in caplog.text
+
+
+def every_leaf(message: Any, around: str = "") -> list[str]:
+    """The path of every field of the published configuration that isn't a message; maps are fields."""
+    paths = []
+    for field in message.fields:
+        kind = field.message_type
+        path = f"{around}{field.name}"
+        paths += [path] if kind is None or kind.GetOptions().map_entry else every_leaf(kind, f"{path}.")
+    return paths
+
+
+@pytest.mark.parametrize("path", every_leaf(model_config_pb2.ModelConfig.DESCRIPTOR))
+def test_every_field_there_is_does_something_or_is_told_of(
+    path: str, read: Callable[[str], ModelOptions], caplog: Any
+) -> None:
+    """A configuration of one field alone: options other than the defaults, a warning, or an error that names it."""
+    config = model_config_pb2.ModelConfig()
+    holder = config
+    *around, last = path.split(".")
+    for name in around:
+        holder = getattr(holder, name)
+        holder = holder.add() if hasattr(holder, "add") else holder
+    field = holder.DESCRIPTOR.fields_by_name[last]
+    if field.message_type is not None:
+        value = getattr(holder, last)
+        key = 1 if field.message_type.fields[0].cpp_type != field.CPPTYPE_STRING else "key"
+        if field.message_type.fields[1].message_type is None:
+            value[key] = "value"
+        else:
+            value[key].SetInParent()
+    else:
+        sample = {field.CPPTYPE_STRING: "text", field.CPPTYPE_BOOL: True}.get(field.cpp_type, 1)
+        getattr(holder, last).append(sample) if field.is_repeated else setattr(holder, last, sample)
+    text = text_format.MessageToString(config)
+    try:
+        changed = read(text) != CPU
+    except ModelError as error:
+        assert last in error.message or around[0] in error.message
+    else:
+        neutral = path in {"max_batch_size", "instance_group.count", "version_policy.latest.num_versions"}
+        assert changed or f"'{path}' has no effect" in caplog.text or neutral
+
+
+def asked(files: Files | Folder, ask: Callable[[Repository], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        repository = Repository(files, read_override)
+        await repository.start()
+        try:
+            return await asyncio.wait_for(ask(repository), 30)
+        finally:
+            await repository.close()
+
+    return asyncio.run(run())
+
+
+def states(repository: Repository) -> dict[str, tuple[str, str]]:
+    return {entry.name: (entry.state, entry.reason) for entry in repository.index()}
+
+
+@pytest.fixture
+def served(folder: Path, save_classifier: SaveModel) -> Folder:
+    """A repository of the classifier, to which a config.pbtxt may be added."""
+    save_classifier().rename(folder / "1" / "model.onnx")
+    (folder / "names.txt").write_text("zero\none\ntwo\n")
+    return Folder(folder.parent, CPU, read_config)
+
+
+def test_a_client_is_told_what_is_done(folder: Path, served: Folder) -> None:
+    """The reply, in bytes and in JSON, is the file's message for the client's own classes."""
+    (folder / "config.pbtxt").write_text(CLASSIFIER)
+
+    async def ask(repository: Repository) -> tuple[bytes, dict[str, Any]]:
+        message = config_of(repository.model("digits"))
+        return message.SerializeToString(), as_json(message)
+
+    binary, in_json = asked(served, ask)
+    told = model_config_pb2.ModelConfig.FromString(binary)
+    wanted = text_format.Parse(CLASSIFIER, model_config_pb2.ModelConfig())
+    for field in ("name", "platform", "max_batch_size", "input", "version_policy", "parameters"):
+        assert getattr(told, field) == getattr(wanted, field), field
+    assert list(told.dynamic_batching.preferred_batch_size) == [2, 4]
+    assert told.dynamic_batching.default_queue_policy.max_queue_size == 32
+    assert told.instance_group[0].count == 2
+    assert told.model_warmup[0].inputs == wanted.model_warmup[0].inputs
+    assert json_format.ParseDict(json.loads(json.dumps(in_json)), model_config_pb2.ModelConfig()) == told
+    assert in_json["input"][0]["dims"] == [1, 4, 4]
+    assert in_json["dynamic_batching"]["max_queue_delay_microseconds"] == 500
+
+
+def test_what_is_told_of_a_model_without_a_configuration(save_echo: SaveModel) -> None:
+    path = save_echo()
+
+    async def ask(repository: Repository) -> Any:
+        return model_config_pb2.ModelConfig.FromString(config_of(repository.model("echo")).SerializeToString())
+
+    told = asked(Files({"echo": path}, CPU), ask)
+    assert (told.max_batch_size, list(told.input[0].dims), list(told.output[0].dims)) == (8, [2], [2])
+    assert told.WhichOneof("scheduling_choice") == "dynamic_batching"
+    assert told.version_policy.latest.num_versions == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('input { name: "picture" data_type: TYPE_FP32 dims: [1, 4, 4] }', "the model has 'image'"),
+        (
+            'max_batch_size: 2 input { name: "image" data_type: TYPE_INT8 dims: [1, 4, 4] }',
+            "declares the input 'image'",
+        ),
+        (
+            'max_batch_size: 2 input { name: "image" data_type: TYPE_FP32 dims: [1, 5, 4] }',
+            "declares the input 'image'",
+        ),
+        ('max_batch_size: 2 input { name: "image" data_type: TYPE_FP32 dims: [-1, 1, 4, 4] }', "declares the input"),
+        ('max_batch_size: 2 output { name: "gc" data_type: TYPE_FP32 dims: 3 }', "the model has 'fc'"),
+    ],
+)
+def test_a_configuration_of_another_model(folder: Path, served: Folder, text: str, words: str) -> None:
+    (folder / "config.pbtxt").write_text(text)
+
+    async def ask(repository: Repository) -> Any:
+        with pytest.raises(Refused) as caught:
+            await repository.load("digits")
+        return states(repository)["digits"], caught.value.message
+
+    (state, reason), message = asked(served, ask)
+    assert state == "UNAVAILABLE"
+    assert words in reason
+    assert reason in message
+
+
+def test_a_request_to_load_brings_its_own_configuration(folder: Path, served: Folder) -> None:
+    """It stands in for the file: what it doesn't say is as the server has it, not as the file has."""
+    (folder / "config.pbtxt").write_text("max_batch_size: 4 dynamic_batching { max_queue_delay_microseconds: 9 }")
+    sent = json_format.MessageToJson(model_config_pb2.ModelConfig(max_batch_size=2))
+
+    async def ask(repository: Repository) -> list[tuple[int, float]]:
+        seen = []
+        for load in (None, sent, None):
+            if load or seen:
+                await repository.load("digits", load)
+            options = repository.model("digits").options
+            seen.append((options.max_batch, options.max_delay))
+        return seen
+
+    assert asked(served, ask) == [(4, 9e-6), (2, 0.0), (4, 9e-6)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ("{", "'config'"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "'config'"),
+        ('{"max_batch": 2}', "max_batch"),
+        ('{"name": "other"}', "other"),
+        ('{"output": [{"name": "fc", "data_type": "TYPE_FP32", "label_filename": "names.txt"}]}', "may name none"),
+        ('{"version_policy": {"specific": {"versions": [7]}}}', "version 7"),
+        ('{"sequence_batching": {}}', "no state"),
+        ('{"instance_group": [{"count": 99999999999999}]}', "count"),
+    ],
+)
+def test_a_request_to_load_with_a_wrong_configuration(served: Folder, sent: str, words: str) -> None:
+    async def ask(repository: Repository) -> Any:
+        with pytest.raises(Refused, match="can't be loaded") as caught:
+            await repository.load("digits", sent)
+        return caught.value, repository.model("digits").options
+
+    refused, options = asked(served, ask)
+    assert words in refused.message
+    assert options == CPU
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(0, len(CLASSIFIER)), other=st.text(max_size=4), length=st.integers(0, 9))
+def test_noise_in_a_configuration(
+    read: Callable[[str], ModelOptions], folder: Path, cut: int, other: str, length: int
+) -> None:
+    (folder / "names.txt").write_text("zero\n")
+    text = CLASSIFIER[:cut] + other + CLASSIFIER[cut + length :]
+    for attempt in (read, partial(read_override, "digits", defaults=CPU)):
+        try:
+            assert isinstance(attempt(text), ModelOptions)
+        except ModelError as error:
+            assert error.message
+        except UnicodeEncodeError:  # a lone surrogate, which no file holds
+            pass

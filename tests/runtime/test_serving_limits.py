@@ -1,0 +1,206 @@
+"""What one client may take of the server: connections, heads, time. Clients are raw sockets, which may misbehave."""
+
+import asyncio
+import http.client
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from runtime.server.address import bind
+from runtime.server.http import HttpServer
+from runtime.server.limits import ConnectionLimits, raise_file_limit
+
+Connect = Callable[[], socket.socket]
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """Answers 200 with the number of bytes that came; `/large` with more than a socket's buffers hold."""
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        size += len(message["body"])
+        if not message["more_body"]:
+            break
+    body = bytes(64_000_000) if scope["path"] == "/large" else str(size).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Connect]]:
+    """Serves `hello` within limits, in a thread; gives what connects to it."""
+    ends: list[Callable[[], None]] = []
+
+    def start(**limits: Any) -> Connect:
+        listener = bind("127.0.0.1", 0)
+        address = listener.getsockname()
+        ready = threading.Event()
+        stop: list[Callable[[], None]] = []
+
+        async def run() -> None:
+            server = HttpServer(hello, ConnectionLimits(**limits), None)
+            await server.open(listener)
+            stopped = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
+            ready.set()
+            await stopped.wait()
+            await server.drain(loop.time())
+
+        thread = threading.Thread(target=lambda: asyncio.run(run()))
+        thread.start()
+        assert ready.wait(10)
+        ends.append(lambda: (stop[0](), thread.join(10)))
+        return lambda: socket.create_connection(address, timeout=10)
+
+    yield start
+    for end in ends:
+        end()
+
+
+def read(client: socket.socket) -> bytes:
+    """All that the server sends until it closes."""
+    parts = []
+    while part := client.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def answer(client: socket.socket) -> tuple[int, bytes]:
+    """The status and body of one answer."""
+    with http.client.HTTPResponse(client) as response:
+        response.begin()
+        return response.status, response.read()
+
+
+def test_large_heads_are_431_however_they_arrive(serve: Callable[..., Connect]) -> None:
+    connect = serve(head_bytes=10_000)
+    refused = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    why = b'{"error":"the request\'s headers are larger than 10000 bytes"}'
+    one_header = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 1_000_000
+    many = b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % number for number in range(100_000))
+    whole = b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 10_000 + b"\r\n\r\n"
+    for head in (one_header, many, whole, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n"):
+        with connect() as client:
+            client.sendall(head)
+            told = read(client)
+            assert told.startswith(refused), told[:200]
+            assert told.endswith(why)
+    with connect() as client:  # one that is just small enough
+        client.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\nX-Long: " + b"a" * 9_900 + b"\r\n\r\n")
+        assert read(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_headers_hidden_behind_a_body_are_bounded_too(serve: Callable[..., Connect]) -> None:
+    connect = serve(head_bytes=10_000)
+    begun = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
+    for endless in (b"0\r\nX-Long: " + b"a" * 1_000_000, b"5;" + b"a" * 1_000_000):
+        with connect() as client, pytest.raises(ConnectionError):
+            client.sendall(begun)
+            for _ in range(50):
+                client.sendall(endless)
+            assert read(client) == b""
+            raise ConnectionError
+
+
+def test_a_body_is_no_head(serve: Callable[..., Connect]) -> None:
+    with serve(head_bytes=1000)() as client:
+        for _ in range(2):
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000))
+            assert answer(client) == (200, b"300000")
+
+
+def test_a_slow_head_is_408(serve: Callable[..., Connect]) -> None:
+    connect = serve(head_seconds=0.5)
+    with connect() as client:
+        began = time.monotonic()
+        client.sendall(GET)
+        assert answer(client)[0] == 200
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        assert read(client).startswith(b"HTTP/1.1 408 ")
+        assert 0.4 < time.monotonic() - began < 5
+
+
+def test_idle_connections_end(serve: Callable[..., Connect]) -> None:
+    connect = serve(idle_seconds=1)
+    with connect() as silent, connect() as answered:
+        answered.sendall(GET)
+        assert answer(answered)[0] == 200
+        answered.sendall(b"\r\n")  # which is no request
+        assert read(answered) == b""
+        assert read(silent) == b""
+
+
+def test_a_client_that_reads_nothing_is_cut_off(serve: Callable[..., Connect]) -> None:
+    connect = serve(write_seconds=0.5)
+    with connect() as client:
+        client.sendall(GET.replace(b"/ ", b"/large "))
+        time.sleep(3)
+        with pytest.raises(ConnectionError):
+            while client.recv(2**20):
+                pass
+            raise ConnectionError
+
+
+def test_what_is_not_http_is_400(serve: Callable[..., Connect]) -> None:
+    with serve()() as client:
+        client.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        assert answer(client) == (400, b'{"error":"the request is not HTTP"}')
+
+
+def test_more_connections_than_allowed_are_503_and_the_others_go_on(serve: Callable[..., Connect]) -> None:
+    connect = serve(connections=20)
+    held = [connect() for _ in range(20)]
+    for client in held:
+        client.sendall(GET)
+        assert answer(client)[0] == 200
+    for _ in range(30):
+        with connect() as extra:
+            told = read(extra)
+            assert told.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nretry-after: 1\r\n" in told
+    for client in held:
+        client.sendall(GET)
+        assert answer(client)[0] == 200
+        client.close()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with connect() as again:
+            again.sendall(GET)
+            if answer(again)[0] == 200:
+                break
+    else:
+        pytest.fail("there is no room although the connections have gone")
+
+
+def test_hundreds_of_idle_connections_harm_nobody(serve: Callable[..., Connect]) -> None:
+    connect = serve()
+    idle = [connect() for _ in range(600)]
+    idle[0].sendall(b"GET / HTTP/1.1\r\n")
+    with closing(http.client.HTTPConnection(*idle[0].getpeername(), timeout=10)) as client:
+        began = time.monotonic()
+        for _ in range(100):
+            client.request("POST", "/", b"abc")
+            assert client.getresponse().read() == b"3"
+        assert time.monotonic() - began < 5
+    for each in idle:
+        each.close()
+
+
+def test_the_limit_of_files_is_raised_and_bounds_the_connections() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+    try:
+        assert raise_file_limit(10) == 10
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        assert hard == resource.RLIM_INFINITY or raise_file_limit(10**9) == hard - 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

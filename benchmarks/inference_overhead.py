@@ -12,6 +12,7 @@ from benchmarks.measuring import Result, alternate, medians, paired_ratio, publi
 from compiler.export import export
 from compiler.module import build
 from netspec import load
+from runtime.engine_options import EngineOptions
 from runtime.session import Session
 
 BATCH = 8
@@ -29,7 +30,7 @@ def measure() -> Result:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         bare = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        ours = Session(path, "cpu", threads=1)
+        ours = Session(path, EngineOptions("cpu", threads=1))
     np.testing.assert_array_equal(*ours.run(feeds).values(), *bare.run(None, feeds))
     calls = {"runtime": lambda: ours.run(feeds), "bare": lambda: bare.run(None, feeds)}
     times = alternate(calls, ROUNDS, warm_up=100)

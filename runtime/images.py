@@ -1,7 +1,10 @@
 """Image files as tensors: decoding with Pillow, and the preprocessing that the model asks for."""
 
+import contextlib
 import io
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ FILTERS = {
 MODES = {1: "L", 3: "RGB"}
 # Pillow knows more formats; some of them (EPS) start another program to be drawn, and few were ever fed to a network.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+_WARNINGS = threading.Lock()
 
 
 def read_image(path: Path, contract: ImageContract) -> np.ndarray:
@@ -44,7 +49,7 @@ def prepare(image: Image.Image, contract: ImagePreprocess) -> np.ndarray:
     return np.ascontiguousarray(contract.normalized(pixels_of(image)).transpose(2, 0, 1))
 
 
-def decode(source: Path | bytes, name: str, channels: int) -> Image.Image:
+def decode(source: Path | bytes | memoryview, name: str, channels: int) -> Image.Image:
     """An image file, or the bytes of one, as 8 bits of grey (1 channel) or red, green and blue (3) each.
 
     The camera's orientation is applied, transparent pixels lie on white, 16-bit pixels are reduced to 8 bits, and of
@@ -53,16 +58,25 @@ def decode(source: Path | bytes, name: str, channels: int) -> Image.Image:
     Raises:
         InputError: it, called `name`, is missing, no image, damaged, of an unusual pixel format, or absurdly large.
     """
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _opened(source, name) as image:
+        image.load()
+        if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+            raise ValueError("its pixels have 32 bits and no known range")
+        return _to_mode(ImageOps.exif_transpose(image), MODES[channels])
+
+
+def pixel_count(source: Path | bytes | memoryview, name: str) -> int:
+    """How many pixels an image says that it has, before any of them is decoded; raises what `decode` does."""
+    with _opened(source, name) as image:
+        return image.width * image.height
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes | memoryview, name: str) -> Iterator[Image.Image]:
+    """The image, of which nothing is decoded yet; whatever goes wrong while it is entered becomes an InputError."""
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns of an image of 90 to 180 million pixels; over that it refuses by itself.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
-                image.load()
-                if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-                    raise ValueError("its pixels have 32 bits and no known range")
-                return _to_mode(ImageOps.exif_transpose(image), MODES[channels])
+        with _open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+            yield image
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise InputError(
@@ -75,7 +89,15 @@ def decode(source: Path | bytes, name: str, channels: int) -> Image.Image:
     except IsADirectoryError:
         raise InputError(f"{name} is a directory", help="name the files in it") from None
     except Exception as error:  # damaged files make Pillow's decoders fail in many ways
-        raise InputError(f"cannot read the image {name}: {error}") from None
+        raise InputError(f"cannot read {name} as an image: {error}") from None
+
+
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    """Pillow's image, with its warning of 90 to 180 million pixels as an error; over that it refuses by itself."""
+    # What is done with a warning is decided for the whole process: one thread at a time may change it and put it back.
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(file, formats=FORMATS)
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:

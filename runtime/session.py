@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 
 from runtime import engine
-from runtime.engine import Device
-from runtime.errors import InputError, ModelError
+from runtime.binding import BoundRun, FixedBuffers, Runner, without_fixed_shape
+from runtime.complaints import run_error
+from runtime.engine_options import EngineOptions
+from runtime.errors import DeviceError, InputError, ModelError
 from runtime.metadata import Metadata, read_metadata
 from runtime.tensors import NUMPY_TYPES, TensorSpec, describe
 
+AUTO = EngineOptions()
+
 
 class Session:
-    """A model on a device.
+    """A model on a device, which any number of threads may run at once.
 
     Attributes:
         path: the ``.onnx`` file.
@@ -25,17 +29,17 @@ class Session:
         metadata: what the exporter wrote into the file about labels and preprocessing.
     """
 
-    def __init__(self, path: str | Path, device: Device = "auto", threads: int | None = None) -> None:
-        """Loads the model at `path`; see `runtime.engine.load` for the arguments and the errors raised."""
+    def __init__(self, path: str | Path, options: EngineOptions = AUTO) -> None:
+        """Loads the model at `path`; see `runtime.engine.load` for the errors raised."""
         self.path = Path(path)
-        loaded = engine.load(self.path, device, threads)
+        loaded = engine.load(self.path, options)
         self.device = loaded.device
         self.device_reason = loaded.reason
         self.inputs = tuple(_tensor_spec(self.path, argument) for argument in loaded.session.get_inputs())
         self.outputs = tuple(_tensor_spec(self.path, argument) for argument in loaded.session.get_outputs())
         stored = loaded.session.get_modelmeta().custom_metadata_map
         self.metadata: Metadata = read_metadata(self.path, stored, self.inputs, self.outputs)
-        self._session = loaded.session
+        self._run = self._runner(loaded.session, options)
         self._output_names = [spec.name for spec in self.outputs]
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -43,7 +47,7 @@ class Session:
 
         Args:
             feeds: every input by name, of exactly the type and shape that the model takes.
-            outputs: the names of the outputs to compute; None for all.
+            outputs: the names of the outputs to compute; none for all.
 
         Returns:
             The outputs by name.
@@ -58,12 +62,26 @@ class Session:
             array = feeds.get(spec.name)
             if array is None or not spec.accepts(array):
                 raise self._wrong_feeds(feeds)
-        names = self._output_names if outputs is None else self._known_outputs(outputs)
+        names = self._output_names if not outputs else self._known_outputs(outputs)
         try:
-            results = self._session.run(names, feeds)
+            results = self._run(names, feeds)
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            raise engine.run_error(error) from None
+            raise run_error(error) from None
         return dict(zip(names, results, strict=True))
+
+    def _runner(self, session: Any, options: EngineOptions) -> Runner:
+        """How to run the session on its device."""
+        specs = (*self.inputs, *self.outputs)
+        if options.cuda_graph:
+            if free := without_fixed_shape(specs):
+                raise DeviceError(
+                    f"a CUDA graph needs fixed shapes, and '{free.name}' of {self.path} is {free}",
+                    help="leave cuda_graph out, or export the model with fixed sizes",
+                )
+            return FixedBuffers(session, self.inputs, self.outputs, "cuda", options.device_id or 0)
+        has_text = any(spec.dtype.hasobject for spec in specs)  # text cannot be bound
+        plain: Runner = session.run
+        return plain if self.device == "cpu" or has_text else BoundRun(session)
 
     def _known_outputs(self, names: Sequence[str]) -> list[str]:
         for name in names:

@@ -82,7 +82,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-NO_CODE = {".yaml", ".js", ".css", ".html", ".binpb"}
+NO_CODE = {".yaml", ".js", ".css", ".html", ".svg", ".binpb"}
 
 
 def test_the_wheel_has_every_file_that_is_no_code(wheel: Path) -> None:

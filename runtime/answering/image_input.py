@@ -28,6 +28,12 @@ class ImageInput:
     contract: ImageContract
     regions: tuple[TensorSpec, ...]
 
+    @property
+    def prepared_pixels(self) -> int:
+        """The pixels that every image is resized to; 0 where it is left as it is."""
+        size = None if isinstance(self.contract, ImagePixels) else self.contract.size
+        return 0 if size is None else size[0] * size[1]
+
     def row(self, name: str, image: Image.Image) -> np.ndarray:
         """The image, decoded for this contract, as the input takes it, without the batch dimension.
 
@@ -63,6 +69,11 @@ def image_input(name: str, model: Described) -> ImageInput:
             f"file: {spec}",
         )
     return ImageInput(spec, contract, regions)
+
+
+def takes_pixels(model: Described) -> bool:
+    """Whether an input of the model takes the pixels of an image as they are."""
+    return any(isinstance(contract, ImagePixels) for contract in model.metadata.preprocess.values())
 
 
 def only_input(name: str, inputs: Sequence[TensorSpec]) -> TensorSpec:

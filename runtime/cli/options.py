@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from runtime.engine import DEVICES, MAX_THREADS
+from runtime.engine_options import DEVICES, MAX_THREADS
 
 # A day: whoever asks for more has mistaken the unit.
 MOST_SECONDS = 86_400

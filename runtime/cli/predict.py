@@ -11,13 +11,13 @@ from rich.progress import Progress
 from rich.text import Text
 
 from runtime.answering.drawing import draw_answer
+from runtime.answering.image_input import takes_pixels
 from runtime.cli.options import device_option, threads_option
 from runtime.cli.prediction_report import CocoReport, JsonReport, Report, TextReport
 from runtime.coco import AnnotatedIds, NumberedIds, check_run_lengths
-from runtime.engine import Device
+from runtime.engine_options import Device, EngineOptions
 from runtime.errors import InputError
 from runtime.gallery import Gallery
-from runtime.metadata import ImagePixels
 from runtime.model_path import find_model
 from runtime.output_file import check_place, write_outputs
 from runtime.prediction import Prediction, Wanted, predict
@@ -109,7 +109,7 @@ def command(
         raise click.UsageError("--coco-images goes with --format coco")
     if output is not None:
         check_place(output)
-    session = Session(find_model(model), device, threads)
+    session = Session(find_model(model), EngineOptions(device, threads))
     _check_options(session, top=top, score=score, draw=draw, proposals=proposals)
     report = _report(session, style, files, coco_images)
     gallery = None if draw is None else Gallery(draw, files)
@@ -141,8 +141,7 @@ def _check_options(
         )
     if score is not None and not isinstance(task, Detection):
         raise InputError(f"--score is for detectors, and {session.path} is none: it gives no boxes with scores")
-    takes_pixels = any(isinstance(contract, ImagePixels) for contract in session.metadata.preprocess.values())
-    if draw is not None and (task is None or not takes_pixels):
+    if draw is not None and (task is None or not takes_pixels(session)):
         raise InputError(
             f"nothing can be drawn: {session.path} does not take an image's pixels and give boxes or a mask",
             help="such a model is exported from a spec with `deploy.net`",

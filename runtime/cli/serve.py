@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from runtime.cli.options import Seconds, device_option, threads_option
-from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, options
-from runtime.errors import OutputError
+from runtime.cli.serve_options import ENGINE_OPTIONS, KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, options
+from runtime.errors import DeviceError, OutputError
 from runtime.model_path import find_model
 from runtime.server.process import Needed, serve
 from runtime.server.settings import Settings
@@ -30,6 +30,7 @@ from runtime.serving.sources import Files, Folder, Source, is_name
 )
 @device_option
 @threads_option
+@options(ENGINE_OPTIONS)
 @options(MODEL_OPTIONS)
 @options(SERVER_OPTIONS)
 @options(KEY_OPTIONS)
@@ -41,7 +42,7 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
     """
     if bool(models) == (repository is not None):
         raise click.UsageError("name either MODEL files or a --repository")
-    options = ModelOptions(**{key: given.pop(key) for key in _names(ModelOptions) & given.keys()})
+    options = _model_options(given)
     settings = _settings(given)
     if repository is not None:
         if name is not None:
@@ -55,6 +56,16 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
         needed = Needed.ALL
         source = Files(_named(models, name), options)
     serve(source, needed, settings, tell=_tell)
+
+
+def _model_options(given: dict[str, Any]) -> ModelOptions:
+    """The options of the models, which are taken out of those given."""
+    try:
+        return ModelOptions(
+            **{field.name: given.pop(field.name) for field in fields(ModelOptions) if field.name in given}
+        )
+    except DeviceError as error:  # options that contradict each other
+        raise click.UsageError(error.message + (f"; {error.help}" if error.help else "")) from None
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -90,7 +101,3 @@ def _tell(line: str) -> None:
         click.echo(line)
     except OSError as error:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None
-
-
-def _names(kind: type) -> set[str]:
-    return {field.name for field in fields(kind)}

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from runtime.cli.options import Seconds
+from runtime.engine_options import MAX_THREADS
 from runtime.server.logs import FORMATS, LEVELS
 from runtime.server.settings import Settings
 from runtime.serving.options import ModelOptions
@@ -37,15 +38,35 @@ def options(group: Sequence[Decorator]) -> Decorator:
     return add
 
 
-MODEL_OPTIONS: tuple[Decorator, ...] = (
+ENGINE_OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--instances",
-        type=click.IntRange(1, 64),
+        type=click.IntRange(1, MAX_THREADS),
         default=ModelOptions.instances,
         show_default=True,
         metavar="N",
         help="Batches that run at once, each on its share of the threads.",
     ),
+    click.option(
+        "--spinning/--no-spinning",
+        default=None,
+        help="Whether idle threads wait busily: a lone request is answered sooner.  [default: with one instance]",
+    ),
+    click.option(
+        "--device-id", type=click.IntRange(min=0), metavar="N", help="The number of the GPU.  [default: the first]"
+    ),
+    click.option(
+        "--gpu-memory",
+        type=click.IntRange(min=1),
+        metavar="BYTES",
+        help="The most GPU memory for a model's tensors.  [default: no bound]",
+    ),
+    click.option("--cuda-graph", is_flag=True, help="Record a run once and play it again; every shape must be fixed."),
+    click.option("--fp16", is_flag=True, help="Let TensorRT compute in half precision."),
+    click.option("--engine-cache", type=FILE, metavar="DIR", help="Where TensorRT keeps what it has built."),
+)
+
+MODEL_OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--max-batch",
         type=click.IntRange(1, 2**16),

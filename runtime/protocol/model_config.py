@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from runtime.engine import MAX_THREADS, Device
+from runtime.engine_options import MAX_THREADS, Device
 from runtime.protocol.config_fields import check_fields
 from runtime.protocol.config_text import ConfigText, parse_config, parse_json
 from runtime.protocol.datatypes import DATATYPES

@@ -7,7 +7,7 @@ model would then be served otherwise than it was asked for.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from runtime.protocol.tensors import invalid, shown
+from runtime.protocol.tensors import invalid, quoted, shown
 from runtime.serving.refused import Reason, Refused
 
 Parameters = Mapping[str, Any]
@@ -68,6 +68,6 @@ def check_unload(parameters: Parameters) -> None:
 def _refuse_others(parameters: Parameters, known: Collection[str]) -> None:
     for name in parameters:
         if name.startswith("file:"):
-            raise Refused(Reason.UNSUPPORTED, f"the parameter {shown(name)}: models come from the repository alone")
+            raise Refused(Reason.UNSUPPORTED, f"the parameter {quoted(name)}: models come from the repository alone")
         if name not in known:
-            raise invalid(f"there is no parameter {shown(name)}; there is {', '.join(known)}")
+            raise invalid(f"there is no parameter {quoted(name)}; there is {', '.join(known)}")

@@ -26,7 +26,7 @@ def known_input(specs: Mapping[str, TensorSpec], name: str, given: Collection[st
     """The input that a request calls `name`, where it is one of `specs` and not among those already `given`."""
     spec = specs.get(name)
     if spec is None:
-        raise invalid(f"the model has no input {shown(name)}; it has {listing(specs)}")
+        raise invalid(f"the model has no input {quoted(name)}; it has {listing(specs)}")
     if name in given:
         raise invalid(f"input '{name}' is given twice")
     return spec
@@ -48,7 +48,7 @@ def check_shape(spec: TensorSpec, shape: Sequence[int], batched: bool) -> int:
     where = f"input '{spec.name}'"
     if len(shape) > MAX_RANK:
         raise invalid(f"{where}: 'shape' has {len(shape)} dimensions, more than {MAX_RANK}")
-    if not all(0 <= size < 2**31 for size in shape):
+    if shape and (min(shape) < 0 or max(shape) >= 2**31):
         raise invalid(f"{where}: 'shape' is not a list of sizes")
     if not spec.fits(shape):
         raise invalid(f"{where}: the model expects {spec}, given {type_name(spec.dtype)} {list(shape)}")
@@ -70,7 +70,7 @@ def check_outputs(specs: Sequence[TensorSpec], names: Sequence[str]) -> None:
     known = {spec.name for spec in specs}
     for name in names:
         if name not in known:
-            raise invalid(f"the model has no output {shown(name)}; it has {listing(spec.name for spec in specs)}")
+            raise invalid(f"the model has no output {quoted(name)}; it has {listing(spec.name for spec in specs)}")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise invalid(f"output '{twice}' is asked for twice")
@@ -87,6 +87,11 @@ def shaped(spec: TensorSpec, array: np.ndarray, shape: Sequence[int]) -> np.ndar
 def listing(names: Iterable[str]) -> str:
     """Names in a message: ``'a', 'b'``."""
     return ", ".join(f"'{name}'" for name in names)
+
+
+def quoted(name: str) -> str:
+    """A client's own word in a message, cut short."""
+    return f"'{name}'" if len(name) <= 40 else f"'{name[:37]}…'"
 
 
 def shown(value: object) -> str:

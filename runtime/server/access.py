@@ -1,6 +1,7 @@
 """The access log: one record for every request, without what it carried."""
 
 import logging
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -12,6 +13,9 @@ from runtime.server.guard import KEY_NAME
 log = logging.getLogger("netspec.access")
 
 MAX_ID = 128
+MODEL_PATH = re.compile(r"/(?:v2/models|v2/repository/models|v1/predict)/([^/]+)(?:/.*)?")
+# The path of what is told of all models, where other paths have a model's name.
+ALL_MODELS = "/v2/models/stats"
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -26,12 +30,8 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 def model_of(path: str) -> str | None:
     """The name of the model that a path is about, None where it is about none."""
-    parts = path.split("/")
-    if len(parts) > 3 and parts[1] in ("v1", "v2") and parts[2] in ("models", "predict"):
-        return parts[3]
-    if len(parts) > 4 and parts[1:4] == ["v2", "repository", "models"]:
-        return parts[4]
-    return None
+    found = MODEL_PATH.fullmatch(path)
+    return None if found is None or path == ALL_MODELS else found[1]
 
 
 class AccessLog:

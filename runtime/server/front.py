@@ -10,16 +10,21 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runtime.server.access import AccessLog
-from runtime.server.guard import Guard
+from runtime.server.direct import Direct
+from runtime.server.guard import Guard, check_user, may_administer
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.limits import ConnectionLimits
 from runtime.server.metrics import metrics_routes
-from runtime.server.rest.app import build_app
-from runtime.server.rest.bodies import BodyLimits
+from runtime.server.page.routes import page_routes
+from runtime.server.rest.app import App, build_app
+from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.predict import predict_routes
+from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
 
@@ -46,7 +51,9 @@ class Front:
 
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
-        self._http = HttpServer(self._app(), self._limits, context)
+        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
+        app = build_app(self._repository, self._workers, limits, self._routes(limits), predict_paths())
+        self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
         await self._http.open(listener)
 
     async def open_rpc(self, listener: socket.socket) -> int:
@@ -63,10 +70,9 @@ class Front:
         await asyncio.gather(*doors)
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _app(self) -> ASGIApp:
-        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        routes = metrics_routes(self._repository)
-        app: ASGIApp = Guard(build_app(self._repository, self._workers, limits, routes), self._keys)
+    def _guarded(self, inner: App) -> ASGIApp:
+        """The application with what stands before it."""
+        app: ASGIApp = Guard(inner, self._keys)
         if self._settings.access_log:
             app = AccessLog(app)
         if self._tracing is not None:
@@ -75,3 +81,17 @@ class Front:
 
             app = Traced(app, self._tracing)
         return app
+
+    def _direct(self, app: App) -> Direct | None:
+        """The shorter way for inference, where nobody wants to hear of every request."""
+        if self._settings.access_log or self._tracing is not None:
+            return None
+        return Direct(app.infer, lambda headers: check_user(self._keys, headers))
+
+    def _routes(self, limits: BodyLimits) -> list[Route]:
+        """What is served beside the protocol."""
+        return [
+            *metrics_routes(self._repository, lambda: self._http.connections),
+            *predict_routes(self._repository, Bodies(limits, self._workers)),
+            *page_routes(self._repository, lambda request: may_administer(self._keys, request.scope["headers"])),
+        ]

@@ -39,6 +39,21 @@ def given_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return key
 
 
+def check_user(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises Refused where asking a model takes a key that isn't in the headers."""
+    if keys.is_needed:
+        keys.check(given_key(headers), False)
+
+
+def may_administer(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether who sent these headers may load and unload models."""
+    try:
+        keys.check(given_key(headers), is_admin_call=True)
+    except Refused:
+        return False
+    return True
+
+
 class Guard:
     """An ASGI application around another one, which lets through who may ask."""
 

@@ -11,13 +11,15 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runtime.server.address import listen
-from runtime.server.connection import LimitedProtocol, limited
+from runtime.server.direct import Direct, DirectProtocol, protocol
 from runtime.server.limits import ConnectionLimits
 
 BACKLOG = 2048
 SWEEP_SECONDS = 1.0
 # While it ends, the server goes on listening for so long and answers 503, as clients don't know yet.
 LULL_SECONDS = 0.1
+# Connections that the system has made are accepted within this time.
+LAST_ACCEPTED_SECONDS = 0.02
 # A request that was given up has so long to say so.
 LAST_WORDS_SECONDS = 1.0
 
@@ -25,9 +27,11 @@ LAST_WORDS_SECONDS = 1.0
 class HttpServer:
     """Answers HTTP/1.1 with an ASGI application, from `open` until `drain`."""
 
-    def __init__(self, app: ASGIApp, limits: ConnectionLimits, context: ssl.SSLContext | None) -> None:
-        """Serves `app` within `limits`; with `context` over TLS."""
-        self._protocol = limited(limits)
+    def __init__(
+        self, app: ASGIApp, limits: ConnectionLimits, context: ssl.SSLContext | None, direct: Direct | None = None
+    ) -> None:
+        """Serves `app` within `limits`, with `context` over TLS; inference goes by `direct` where that is given."""
+        self._protocol = protocol(limits, direct)
         self._config = uvicorn.Config(
             app,
             http=self._protocol,
@@ -51,6 +55,7 @@ class HttpServer:
     async def open(self, listener: socket.socket) -> None:
         """Begins to answer on a socket from `runtime.server.address.bind`; raises AddressError."""
         listen(listener, BACKLOG)
+        self._listener = listener
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             self._connection,
@@ -70,6 +75,9 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self._protocol.closing = True
         await asyncio.sleep(LULL_SECONDS)
+        # Who is connected when the socket closes, but not yet accepted, would be cut off; so nobody connects first.
+        self._listener.listen(0)
+        await asyncio.sleep(LAST_ACCEPTED_SECONDS)
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()  # an idle one ends now, a busy one with its answer
@@ -86,7 +94,7 @@ class HttpServer:
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
 
-    def _connection(self) -> LimitedProtocol:
+    def _connection(self) -> DirectProtocol:
         return self._protocol(self._config, self._state, {}, asyncio.get_running_loop())
 
     async def _sweep(self) -> None:
@@ -96,6 +104,6 @@ class HttpServer:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             now = loop.time()
             for connection in list(self._state.connections):
-                if isinstance(connection, LimitedProtocol):
+                if isinstance(connection, DirectProtocol):
                     connection.check_time(now)
             await asyncio.sleep(SWEEP_SECONDS)

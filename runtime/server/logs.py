@@ -65,7 +65,7 @@ def _one_line(text: str) -> str:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    return text if text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
+    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
 
 
 class _Queue(QueueHandler):

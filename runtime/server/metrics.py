@@ -1,9 +1,9 @@
 """What Prometheus reads: the models' counts, looked at when it asks, so that no request pays for them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -127,10 +127,12 @@ def _batches(models: Iterable[ServedModel]) -> Metric:
     return family
 
 
-def metrics_routes(repository: Repository) -> list[Route]:
+def metrics_routes(repository: Repository, connections: Callable[[], int]) -> list[Route]:
     """``GET /metrics``: the models, the process (memory, CPU, open files) and the platform, as the asker wants them."""
     registry = CollectorRegistry()
     registry.register(ModelCollector(repository))
+    open_now = Gauge("netspec_connections", "HTTP connections that are open.", registry=registry)
+    open_now.set_function(connections)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
 

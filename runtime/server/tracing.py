@@ -4,6 +4,8 @@ A client's own ``traceparent`` is taken over, so that its span is the parent. Wh
 the semantic conventions for HTTP and RPC.
 """
 
+import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,13 +21,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.protocol.description import server_metadata
-from runtime.server.access import model_of
+from runtime.server.access import ALL_MODELS, MODEL_PATH, model_of
 from runtime.serving.request import InferenceResult, observer
 
 OTLP_PATH = "/v1/traces"
 # Probes and metrics are asked for every few seconds, and nobody looks for them in traces.
 UNTRACED = ("/v2/health/", "/metrics")
-FLUSH_MILLISECONDS = 2000
+FLUSH_SECONDS = 2.0
 
 
 def otlp_exporter(url: str) -> OTLPSpanExporter:
@@ -39,15 +41,19 @@ class Tracing:
     def __init__(self, exporter: SpanExporter) -> None:
         """Gives the spans to `exporter`; OpenTelemetry's environment variables name the service and the sampler."""
         ours = Resource({SERVICE_NAME: "netspec", SERVICE_VERSION: server_metadata()["version"]})
-        self._provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
+        resource = ours.merge(OTELResourceDetector().detect())
+        self._exporter = exporter
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("netspec")
         self._propagator = TraceContextTextMapPropagator()
 
     def close(self) -> None:
-        """Exports what is left."""
-        self._provider.force_flush(FLUSH_MILLISECONDS)
-        self._provider.shutdown()
+        """Exports what is left, unless that takes too long: a collector that is not there is tried again and again."""
+        flushing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        flushing.start()
+        flushing.join(FLUSH_SECONDS)
+        self._exporter.shutdown()
 
     @contextmanager
     def request(self, name: str, headers: Mapping[str, str], attributes: Mapping[str, str]) -> Iterator[Span]:
@@ -110,9 +116,8 @@ def _noting_status(send: Send, span: Span) -> Send:
 
 def route_of(path: str) -> str:
     """A path with placeholders where it names a model or version, so that there are few different ones."""
-    parts = path.split("/")
-    if (model := model_of(path)) is not None:
-        parts[parts.index(model, 3)] = "{model}"
-    if "versions" in parts[4:5] and len(parts) > 5:
-        parts[5] = "{version}"
-    return "/".join(parts)
+    found = MODEL_PATH.fullmatch(path)
+    if found is None or path == ALL_MODELS:
+        return path
+    behind = re.sub("^/versions/[^/]+", "/versions/{version}", path[found.end(1) :])
+    return f"{path[: found.start(1)]}{{model}}{behind}"

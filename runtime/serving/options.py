@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.engine import Device
+from runtime.engine_options import EngineOptions
 from runtime.tensors import TensorSpec
 
 
@@ -51,13 +51,10 @@ class VersionPolicy:
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """How one model is served.
+class ModelOptions(EngineOptions):
+    """How one model is served, beyond how it is loaded: an instance runs one batch at a time.
 
     Attributes:
-        device: where it runs.
-        threads: CPU threads inside one operator; None for the cores divided by the instances.
-        instances: how many batches run at once.
         max_batch: the most rows in a batch, where the model's batch is free; 1 turns batching off.
         insist_on_batching: whether to refuse a model whose rows can't run together, as its configuration says they can.
         preferred_batches: sizes at which a batch isn't kept waiting for more; empty: as soon as an instance is idle.
@@ -72,9 +69,6 @@ class ModelOptions:
         labels: the names of classes, by the output that has a score for each.
     """
 
-    device: Device = "auto"
-    threads: int | None = None
-    instances: int = 1
     max_batch: int = 8
     insist_on_batching: bool = False
     preferred_batches: tuple[int, ...] = ()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,6 +59,10 @@ class _Slot:
     override: Override | None = None
     seen: dict[str, Fingerprint] = field(default_factory=dict)
 
+    def newest(self) -> str:
+        """The newest version that serves, empty where none does."""
+        return max((number for number, version in self.versions.items() if version.model), key=int, default="")
+
 
 class Repository:
     """Models by name and version. All methods are to be called on the event loop; files are read in threads."""
@@ -112,9 +115,8 @@ class Repository:
         if self.draining:
             raise Refused(Reason.UNAVAILABLE, "the server is stopping")
         slot = self._slot(name)
-        serving = self.versions(name)
-        if not version and serving:
-            version = serving[-1]
+        if not version:
+            version = slot.newest()
         found = slot.versions.get(version)
         if found is not None and found.model is not None:
             return found.model
@@ -277,7 +279,7 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
             can't run together although they should.
         DeviceError: the device doesn't work here.
     """
-    session = Session(path, options.device, options.threads or _threads(options.instances))
+    session = Session(path, options)
     check_declared(session, options)
     batched = options.max_batch > 1 and rows_are_independent(session)
     if options.insist_on_batching and options.max_batch > 1 and not batched:
@@ -297,11 +299,6 @@ async def _retire(version: _Version, reason: str) -> None:
         version.state = "UNLOADING"
         await model.close()
     version.state, version.reason = "UNAVAILABLE", reason
-
-
-def _threads(instances: int) -> int | None:
-    """CPU threads for each of several instances; None, ONNX Runtime's own choice, for one."""
-    return None if instances == 1 else max(1, (os.cpu_count() or 1) // instances)
 
 
 def _order(version: str) -> int:

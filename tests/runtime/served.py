@@ -1,13 +1,16 @@
 """A server in a process of its own, as an operator starts it."""
 
+import json
 import re
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 MAIN = "from runtime.cli.serve import command; command()"
 LINE = re.compile(r"serving .* at (https?://[^/\s]+)(/v2/models/\S+)?( on cpu \(as asked\))?\n")
@@ -45,10 +48,25 @@ class Served:
         self.reader.join(5)
         return code
 
+    def wait_for(self, text: str, seconds: float = 10) -> None:
+        """Returns when the log has told it."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+
     def __post_init__(self) -> None:
         assert self.process.stderr is not None
         self.reader = threading.Thread(target=_read, args=(self.process.stderr, self.lines), daemon=True)
         self.reader.start()
+
+
+def infer(url: str, model: str, value: float = 0.5, rows: int = 1) -> dict[str, Any]:
+    """What the classifier says of images that are `value` everywhere."""
+    tensor = {"name": "image", "shape": [rows, 1, 4, 4], "datatype": "FP32", "data": [value] * 16 * rows}
+    request = urllib.request.Request(f"{url}/v2/models/{model}/infer", json.dumps({"inputs": [tensor]}).encode())
+    with urllib.request.urlopen(request, timeout=20) as reply:
+        return dict(json.load(reply))
 
 
 def _read(stream: IO[str], lines: list[str]) -> None:
@@ -63,9 +81,9 @@ def serving(
     defaults = ["--port", "0", "--grpc-port", "0" if rpc else "off", "--device", "cpu", "--threads", "1"]
     call = [sys.executable, "-c", f"{before}\n{MAIN}", *map(str, arguments), *defaults]
     with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        served = Served(process, "")
         try:
             assert process.stdout is not None
-            served = Served(process, "")
             line = process.stdout.readline()
             found = LINE.fullmatch(line)
             assert found, (line, served.end(), served.log)
@@ -78,3 +96,4 @@ def serving(
             yield served
         finally:
             process.kill()
+            served.end()

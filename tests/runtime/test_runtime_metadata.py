@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
+from runtime.engine_options import EngineOptions
 from runtime.errors import ModelError
 from runtime.metadata import ImagePixels, ImagePreprocess, Metadata
 from runtime.session import Session
@@ -14,7 +15,7 @@ from tests.runtime.conftest import DETECTION, DETECTOR_METADATA, LABELS, PIXELS,
 
 
 def test_all_keys_are_read(classifier: Path) -> None:
-    metadata = Session(classifier, "cpu").metadata
+    metadata = Session(classifier, EngineOptions("cpu")).metadata
     assert metadata.spec == "name: tiny\n"
     assert metadata.args == {"classes": 3}
     assert metadata.labels == tuple(LABELS)
@@ -23,11 +24,14 @@ def test_all_keys_are_read(classifier: Path) -> None:
 
 
 def test_all_keys_are_optional(save_classifier: SaveModel) -> None:
-    assert Session(save_classifier(metadata={}), "cpu").metadata == Metadata()
+    assert Session(save_classifier(metadata={}), EngineOptions("cpu")).metadata == Metadata()
 
 
 def test_other_exporters_keys_are_left_alone(save_classifier: SaveModel) -> None:
-    assert Session(save_classifier(metadata={"author": "{", "netspec.version": "9"}), "cpu").metadata == Metadata()
+    assert (
+        Session(save_classifier(metadata={"author": "{", "netspec.version": "9"}), EngineOptions("cpu")).metadata
+        == Metadata()
+    )
 
 
 def image_with(**changes: object) -> str:
@@ -74,22 +78,22 @@ BROKEN = [
 def test_broken_metadata_names_its_key(save_classifier: SaveModel, key: str, value: str, complaint: str) -> None:
     postprocess = {"netspec.postprocess": '{"fc": "softmax"}'}
     with pytest.raises(ModelError) as caught:
-        Session(save_classifier(metadata=postprocess | {key: value}), "cpu")
+        Session(save_classifier(metadata=postprocess | {key: value}), EngineOptions("cpu"))
     assert key in caught.value.message
     assert complaint in caught.value.message
     assert "model.onnx" in caught.value.message
 
 
 def test_the_contract_of_pixels_and_boxes_is_read(detector: Path, segmenter: Path) -> None:
-    metadata = Session(detector, "cpu").metadata
+    metadata = Session(detector, EngineOptions("cpu")).metadata
     assert metadata.preprocess == {"image": ImagePixels(3)}
     assert metadata.task == Detection("boxes", "scores", "labels", "counts")
-    assert Session(segmenter, "cpu").metadata.task == Segmentation("mask")
+    assert Session(segmenter, EngineOptions("cpu")).metadata.task == Segmentation("mask")
 
 
 @pytest.mark.parametrize("element", [TensorProto.INT64, TensorProto.UINT8])
 def test_masks_of_both_types(save_segmenter: SaveModel, element: int) -> None:
-    assert Session(save_segmenter(element=element), "cpu").metadata.task == Segmentation("mask")
+    assert Session(save_segmenter(element=element), EngineOptions("cpu")).metadata.task == Segmentation("mask")
 
 
 def task_with(**changes: object) -> str:
@@ -130,11 +134,11 @@ def test_broken_metadata_of_detectors_names_its_key(
     save_detector: SaveModel, key: str, value: str, complaint: str
 ) -> None:
     with pytest.raises(ModelError) as caught:
-        Session(save_detector(metadata=DETECTOR_METADATA | {key: value}), "cpu")
+        Session(save_detector(metadata=DETECTOR_METADATA | {key: value}), EngineOptions("cpu"))
     assert key in caught.value.message
     assert complaint in caught.value.message
 
 
 def test_pixels_are_for_inputs_of_bytes(save_classifier: SaveModel) -> None:
     with pytest.raises(ModelError, match=r"gives pixels, uint8 \[batch, height, width, 3\], but the input is float32"):
-        Session(save_classifier(metadata={"netspec.preprocess": json.dumps(PIXELS)}), "cpu")
+        Session(save_classifier(metadata={"netspec.preprocess": json.dumps(PIXELS)}), EngineOptions("cpu"))

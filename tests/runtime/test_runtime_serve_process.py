@@ -1,119 +1,155 @@
-"""``netspec serve`` as a process: one line when it answers, an orderly end, and clear errors about addresses."""
+"""``netspec serve`` as a command: a line for each address, and clear errors about what it can't start with."""
 
+import contextlib
 import http.client
 import json
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from runtime.cli.serve import command
 from runtime.errors import AddressError
-from runtime.server.process import bind, url_of
-
-MAIN = "from runtime.cli.serve import command; command()"
-STARTED = re.compile(r"serving (\S+) at (http://127\.0\.0\.1:\d+)/v2/models/\S+ on cpu \(as asked\)\n")
-
-
-@contextmanager
-def serving(model: Path, *options: str, before: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, which runs `before` first, and its URL; it is killed at the end."""
-    arguments = [str(model), "--port", "0", "--device", "cpu", "--threads", "1", *options]
-    call = [sys.executable, "-c", f"{before}\n{MAIN}", *arguments]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            started = STARTED.fullmatch(line)
-            assert started, (line, process.stderr.read() if process.stderr else "")
-            yield process, started[2]
-        finally:
-            process.kill()
+from runtime.server.address import bind, is_loopback, url_of
+from runtime.server.settings import Settings
+from runtime.server.tls import Certificates
+from runtime.serving.sources import Source
+from tests.runtime.conftest import SaveModel
+from tests.runtime.served import MAIN, infer, serving
 
 
-def post(url: str, values: list[float]) -> dict[str, object]:
-    tensor = {"name": "image", "shape": [len(values) // 16, 1, 4, 4], "datatype": "FP32", "data": values}
-    request = urllib.request.Request(url, json.dumps({"inputs": [tensor]}).encode())
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        return dict(json.load(reply))
+def started(*arguments: object) -> Result:
+    """What the command says of these arguments, on any free port."""
+    return CliRunner().invoke(command, ["--port", "0", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_and_ends_with_0(classifier: Path, number: signal.Signals) -> None:
-    with serving(classifier) as (process, url):
-        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=10) as reply:
-            assert reply.status == 200
-        assert post(f"{url}/v2/models/model/infer", [0.5] * 16)["model_name"] == "model"
-        process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=10)
-    assert process.returncode == 0
-    assert (stdout, stderr) == ("", "")
+def refused(*arguments: object) -> str:
+    """The error that ends the command before anything listens."""
+    result = started(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    return re.sub(r"(?m)^\d{4}-.*\n", "", result.stderr)  # without the log
 
 
-def test_an_idle_connection_does_not_keep_it_from_ending(classifier: Path) -> None:
-    with serving(classifier) as (process, url):
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as idle:
-            idle.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert idle.recv(100).startswith(b"HTTP/1.1 200")
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=10)
-    assert process.returncode == 0
+def test_it_tells_where_it_answers_http_and_grpc(classifier: Path) -> None:
+    with serving(classifier, rpc=True) as served:
+        assert infer(served.url, "model")["model_name"] == "model"
+        with grpc.insecure_channel(served.rpc) as channel:
+            grpc.channel_ready_future(channel).result(10)
 
 
-def test_a_half_sent_request_keeps_it_only_for_a_short_time(classifier: Path) -> None:
-    hurried = "import runtime.server.process as process; assert process.DRAIN_SECONDS <= 5; process.DRAIN_SECONDS = 1"
-    with serving(classifier, before=hurried) as (process, url):
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as client:
-            client.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-            with urllib.request.urlopen(f"{url}/v2", timeout=10):
-                pass  # the server has seen the connection before
-            process.send_signal(signal.SIGTERM)
-            _, stderr = process.communicate(timeout=4)
-            assert client.recv(100).startswith(b"HTTP/1.1 503 ")
-    assert process.returncode == 0
-    assert "Traceback" not in stderr
+def neighbours() -> int:
+    """A free port before another free one, below those that the system gives out by itself."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with contextlib.suppress(AddressError), bind("127.0.0.1", port), bind("127.0.0.1", port + 1):
+            return port
 
 
-LOADS_FOREVER = """
-import time
-import runtime.server.process as process
+def test_grpc_is_beside_http_unless_told(classifier: Path) -> None:
+    port = neighbours()
+    call = [sys.executable, "-c", MAIN, str(classifier), "--port", str(port)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.terminate()
+        assert process.wait(10) == 0
+    assert f" at http://127.0.0.1:{port}/v2/models/model on " in lines[0]
+    assert lines[1] == f"serving gRPC at 127.0.0.1:{port + 1}\n"
 
-def load(*arguments):
-    print("loading", flush=True)
-    time.sleep(60)
 
-process.Session = load
-"""
+def test_several_files_are_served_under_their_names(save_classifier: SaveModel) -> None:
+    one, other = save_classifier(name="one.onnx"), save_classifier(name="other.onnx")
+    with serving(one, other) as served:
+        for name in ("one", "other"):
+            assert infer(served.url, name)["model_name"] == name
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_while_the_model_loads(classifier: Path, number: signal.Signals) -> None:
-    call = [sys.executable, "-c", LOADS_FOREVER + MAIN, str(classifier), "--port", "0"]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "loading\n"
-            process.send_signal(number)
-            assert process.communicate(timeout=5) == ("", "")
-        finally:
-            process.kill()
-    assert process.returncode == 0
+def test_a_repository_is_served_but_for_what_is_broken(save_classifier: SaveModel, tmp_path: Path) -> None:
+    save_classifier(name="models/digits/3/model.onnx")
+    broken = tmp_path / "models" / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "model.onnx").write_bytes(b"noise")
+    with serving("--repository", tmp_path / "models") as served:
+        assert infer(served.url, "digits")["model_version"] == "3"
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            infer(served.url, "broken")
+        assert raised.value.code == 503
+        assert "is not an ONNX file" in json.load(raised.value)["error"]
+        assert "version 1 of 'broken' can't be loaded" in served.log
+
+
+def test_with_polling_models_come_and_go(save_classifier: SaveModel, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with serving("--repository", tmp_path / "models", "--poll", "0.1") as served:
+        saved = save_classifier(name="models/digits/1/model.onnx")
+        served.wait_for("version 1 of 'digits' is ready")
+        assert infer(served.url, "digits")["model_version"] == "1"
+        saved.parent.rename(saved.parent.with_name("2"))
+        served.wait_for("version 2 of 'digits' is ready")
+        assert infer(served.url, "digits")["model_version"] == "2"
+
+
+def test_options_of_batching_reach_the_model(classifier: Path) -> None:
+    options = ("--max-batch", 4, "--max-delay", 0.001, "--instances", 2)
+    with (
+        serving(classifier, *options) as served,
+        urllib.request.urlopen(f"{served.url}/v2/models/model/config") as reply,
+    ):
+        config = json.load(reply)
+    assert config["max_batch_size"] == 4
+    assert config["dynamic_batching"]["max_queue_delay_microseconds"] in (1000, "1000")
+    assert config["instance_group"][0]["count"] == 2
+
+
+def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Source, Settings]] = []
+    monkeypatch.setattr(
+        "runtime.cli.serve.serve", lambda source, needed, settings, tell: asked.append((source, settings))
+    )
+    options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --gpu-memory 5 --fp16"
+    options += " --engine-cache cache --max-batch 7 --max-delay .5 --max-queue 9 --timeout 4 --host ::1 --port 80"
+    options += " --grpc-port 90 --max-body 11 --max-connections 12 --drain 13 --poll 14 --log-format json --access-log"
+    options += (
+        " --log-level error --traces http://x --keys a --admin-keys b --certificate c --private-key d --client-ca e"
+    )
+    assert CliRunner().invoke(command, [str(classifier), *options.split()]).exit_code == 0
+    ((source, settings),) = asked
+    model = source.find("model").options
+    assert (model.device, model.threads, model.instances, model.spinning) == ("tensorrt", 3, 2, False)
+    assert (model.device_id, model.gpu_memory, model.fp16, model.engine_cache) == (1, 5, True, Path("cache"))
+    assert (model.max_batch, model.max_delay, model.max_queue, model.timeout) == (7, 0.5, 9, 4)
+    assert settings == Settings(
+        host="::1",
+        port=80,
+        rpc_port=90,
+        max_body=11,
+        max_connections=12,
+        drain=13,
+        poll=14,
+        log_format="json",
+        log_level="error",
+        access_log=True,
+        traces="http://x",
+        keys=Path("a"),
+        admin_keys=Path("b"),
+        certificates=Certificates(Path("c"), Path("d"), Path("e")),
+    )
 
 
 def test_a_large_upload_is_refused_and_the_connection_stays_open(classifier: Path) -> None:
-    with serving(classifier, "--max-body", "1000") as (_, url):
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+    with serving(classifier, "--max-body", "1000") as served:
+        connection = http.client.HTTPConnection(*served.address, timeout=20)
         local = None
         for size in (30_000_000, 1_001):
             connection.request("POST", "/v2/models/model/infer", b" " * size)
@@ -128,17 +164,44 @@ def test_a_large_upload_is_refused_and_the_connection_stays_open(classifier: Pat
         connection.close()
 
 
-def test_a_model_in_a_directory_is_named_after_its_file(classifier: Path) -> None:
-    with serving(classifier.parent) as (_, url):
-        assert post(f"{url}/v2/models/model/infer", [0.5] * 16)["model_name"] == "model"
+def test_more_connections_than_asked_for_are_503(classifier: Path) -> None:
+    with serving(classifier, "--max-connections", 1) as served, socket.create_connection(served.address) as held:
+        held.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert held.recv(1000).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(f"{served.url}/v2", timeout=10)
+    assert raised.value.code == 503
+
+
+def test_a_full_queue_and_a_long_wait_are_503(classifier: Path) -> None:
+    slow = "import time, runtime.session as s\nrun = s.Session.run\n"
+    slow += "s.Session.run = lambda self, *given: (time.sleep(1), run(self, *given))[1]"
+    with serving(classifier, "--max-queue", 2, "--timeout", 0.2, before=slow) as served:
+        answers: list[tuple[int, str]] = []
+
+        def ask() -> None:
+            try:
+                infer(served.url, "model")
+                answers.append((200, ""))
+            except urllib.error.HTTPError as error:
+                answers.append((error.code, json.load(error)["error"]))
+
+        asking = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+    assert sorted(code for code, _ in answers) == [200, 503, 503, 503, 503, 503]
+    assert sum("as many as may" in error for _, error in answers) >= 1
+    assert sum("as long as it may" in error for _, error in answers) == 2
 
 
 def test_many_clients_at_once_get_their_own_answers(classifier: Path) -> None:
     answers: dict[int, object] = {}
-    with serving(classifier, "--name", "digits") as (_, url):
+    with serving(classifier, "--name", "digits") as served:
 
         def ask(number: int) -> None:
-            answers[number] = post(f"{url}/v2/models/digits/infer", [number / 10] * 16)["outputs"]
+            answers[number] = infer(served.url, "digits", number / 10)["outputs"]
 
         for _ in range(2):
             threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
@@ -153,14 +216,13 @@ def test_many_clients_at_once_get_their_own_answers(classifier: Path) -> None:
 
 def test_a_name_with_spaces_in_its_url(classifier: Path) -> None:
     spaced = classifier.rename(classifier.with_name("my digits.onnx"))
-    result_line = "serving my digits at "
-    call = [sys.executable, "-c", MAIN, str(spaced), "--port", "0"]
+    call = [sys.executable, "-c", MAIN, str(spaced), "--port", "0", "--grpc-port", "off"]
     with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
-    assert line.startswith(result_line)
+    assert line.startswith("serving my digits at ")
     assert "/v2/models/my%20digits on " in line
 
 
@@ -171,24 +233,19 @@ def test_help_ends_with_an_example() -> None:
 
 def test_signals_are_as_before_when_the_command_is_done(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    refused(tmp_path / "nothing.onnx", "--port", 0)
+    refused(tmp_path / "nothing.onnx")
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-
-
-def refused(*arguments: object) -> str:
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    return result.stderr
 
 
 def test_a_port_in_use(classifier: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         error = refused(classifier, "--port", port)
-    assert f"port {port} on 127.0.0.1 is in use" in error
-    assert "= help: stop what uses it" in error
+        assert f"port {port} on 127.0.0.1 is in use" in error
+        assert "= help: stop what uses it, or take another with --port" in error
+        error = refused(classifier, "--grpc-port", port)
+        assert f"port {port} on 127.0.0.1 is in use" in error
+        assert "or take another with --grpc-port" in error
 
 
 def test_hosts_that_are_not_here(classifier: Path) -> None:
@@ -213,14 +270,75 @@ def test_urls_of_ipv6_addresses_are_bracketed() -> None:
         listener = bind("127.0.0.1", 0)  # a machine without IPv6
     with listener:
         assert re.fullmatch(r"http://(\[::1\]|127\.0\.0\.1):\d+", url_of(listener))
+        assert is_loopback(listener)
+    with bind("0.0.0.0", 0) as listener:
+        assert not is_loopback(listener)
 
 
-def test_a_broken_model_is_told_before_anything_listens(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"noise")
-    assert "is not an ONNX file, or it is damaged" in refused(tmp_path / "model.onnx", "--port", 0)
-    assert "there is no model at" in refused(tmp_path / "nothing.onnx", "--port", 0)
+def test_models_that_cannot_be_loaded_are_told(save_classifier: SaveModel, tmp_path: Path) -> None:
+    (tmp_path / "noise.onnx").write_bytes(b"noise")
+    assert "is not an ONNX file, or it is damaged" in refused(tmp_path / "noise.onnx")
+    assert "there is no model at" in refused(tmp_path / "nothing.onnx")
+    assert "is not an ONNX file" in refused(save_classifier(), tmp_path / "noise.onnx")
+    newer = refused(save_classifier(opset=99, name="newer.onnx"))
+    assert "has opset 99, too new for ONNX Runtime" in newer
 
 
-@pytest.mark.parametrize("options", [("--port", "70000"), ("--name", "a/b"), ("--name", ""), ("--max-body", "0")])
+def test_repositories_without_a_model_are_told(tmp_path: Path) -> None:
+    assert f"cannot read the model repository {tmp_path}/none: No such file" in refused(
+        "--repository", tmp_path / "none"
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "there is no model in the repository" in refused("--repository", empty)
+    (empty / "digits").mkdir()
+    assert "has no version of a model" in refused("--repository", empty)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--port", "70000"),
+        ("--grpc-port", "70000"),
+        ("--grpc-port", "on"),
+        ("--name", "a/b"),
+        ("--name", ""),
+        ("--name", ".."),
+        ("--max-body", "0"),
+        ("--max-connections", "0"),
+        ("--max-delay", "nan"),
+        ("--timeout", "0"),
+        ("--timeout", "inf"),
+        ("--drain", "-1"),
+        ("--poll", "0"),
+        ("--log-level", "loud"),
+        ("--repository", "."),
+    ],
+)
 def test_wrong_usage_is_2(classifier: Path, options: tuple[str, str]) -> None:
     assert CliRunner().invoke(command, [str(classifier), *options]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device", "cpu", "--device-id", "0"), "device_id has no meaning on the device cpu"),
+        (("--device", "cpu", "--cuda-graph"), "cuda_graph has no meaning on the device cpu"),
+        (("--device", "cuda", "--fp16"), "fp16 has no meaning on the device cuda"),
+        (("--engine-cache", "cache"), "engine_cache has no meaning on the device auto"),
+        (("--device", "cuda", "--cuda-graph", "--instances", "2"), "2 instances would share it"),
+    ],
+)
+def test_options_of_other_devices_are_wrong_usage(classifier: Path, options: tuple[str, ...], message: str) -> None:
+    result = started(classifier, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_models_that_would_have_one_name(classifier: Path, tmp_path: Path) -> None:
+    assert started().exit_code == 2
+    assert started("--repository", tmp_path, "--name", "a").exit_code == 2
+    assert started(classifier, classifier, "--name", "a").exit_code == 2
+    result = started(classifier, classifier.parent)
+    assert result.exit_code == 2
+    assert "would both be the model 'model'" in result.stderr

@@ -10,14 +10,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from runtime.engine import Device
+from runtime.engine_options import Device, EngineOptions
 from runtime.errors import DeviceError, InputError, ModelError
 from runtime.session import Session
 from tests.runtime.conftest import SaveModel, classifier_weights
 
 
 def test_runs_and_names_its_outputs(classifier: Path) -> None:
-    session = Session(classifier, "cpu", threads=1)
+    session = Session(classifier, EngineOptions("cpu", threads=1))
     image = np.random.default_rng(1).normal(size=(5, 1, 4, 4)).astype(np.float32)
     weight, bias = classifier_weights()
     outputs = session.run({"image": image})
@@ -26,7 +26,7 @@ def test_runs_and_names_its_outputs(classifier: Path) -> None:
 
 
 def test_signature(classifier: Path) -> None:
-    session = Session(classifier, "cpu")
+    session = Session(classifier, EngineOptions("cpu"))
     (image,) = session.inputs
     assert (image.name, image.dtype, image.shape) == ("image", np.float32, ("batch", 1, 4, 4))
     assert [(spec.name, spec.shape) for spec in session.outputs] == [("fc", ("batch", 3))]
@@ -34,13 +34,13 @@ def test_signature(classifier: Path) -> None:
 
 
 def test_an_input_of_unsaid_rank_takes_any_shape(save_echo: SaveModel) -> None:
-    session = Session(save_echo(shape=None), "cpu")
+    session = Session(save_echo(shape=None), EngineOptions("cpu"))
     for shape in ((), (3,), (2, 3)):
         assert session.run({"x": np.ones(shape, np.float32)})["y"].shape == shape
 
 
 def test_only_the_outputs_asked_for(adder: Path) -> None:
-    session = Session(adder, "cpu")
+    session = Session(adder, EngineOptions("cpu"))
     ones = np.ones((1, 2), np.float32)
     assert list(session.run({"a": ones, "b": ones}, ["double"])) == ["double"]
     with pytest.raises(InputError, match="no output 'triple'; it has 'sum', 'double'"):
@@ -72,13 +72,13 @@ def test_only_the_outputs_asked_for(adder: Path) -> None:
 )
 def test_wrong_feeds_are_told_exactly(classifier: Path, feeds: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        Session(classifier, "cpu").run(feeds)
+        Session(classifier, EngineOptions("cpu")).run(feeds)
     assert message in caught.value.message
 
 
 def test_values_that_the_model_cannot_compute_on(picker: Path) -> None:
     with pytest.raises(InputError, match=r"cannot compute on this input: .*7") as caught:
-        Session(picker, "cpu").run({"index": np.array([7])})
+        Session(picker, EngineOptions("cpu")).run({"index": np.array([7])})
     assert "[ONNXRuntimeError]" not in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -91,12 +91,6 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_a_path_that_no_file_can_have() -> None:
     with pytest.raises(ModelError, match=r"'a\\x00b' is no path of a file"):
         Session("a\0b")
-
-
-@pytest.mark.parametrize("threads", [-1, 0, 1025, 2**40])
-def test_threads_out_of_bounds(classifier: Path, threads: int) -> None:
-    with pytest.raises(ValueError, match=f"threads is {threads}, not in 1…1024"):
-        Session(classifier, "cpu", threads)
 
 
 def test_directory(tmp_path: Path) -> None:
@@ -141,7 +135,7 @@ def test_too_new_an_ir_version(save_classifier: SaveModel) -> None:
 def test_missing_external_data(classifier: Path) -> None:
     model = onnx.load(classifier)
     onnx.save(model, classifier, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    assert Session(classifier, "cpu").outputs[0].name == "fc"
+    assert Session(classifier, EngineOptions("cpu")).outputs[0].name == "fc"
     (classifier.parent / "weights.bin").unlink()
     with pytest.raises(ModelError, match=r"weights of .* are missing: there is no .*weights\.bin"):
         Session(classifier)
@@ -156,7 +150,7 @@ def test_an_unknown_operator(save_model: SaveModel) -> None:
 
 def test_an_element_type_without_arrays(save_echo: SaveModel) -> None:
     with pytest.raises(ModelError, match=r"'x' is a tensor\(bfloat16\), which NumPy has no arrays for"):
-        Session(save_echo(TensorProto.BFLOAT16), "cpu")
+        Session(save_echo(TensorProto.BFLOAT16), EngineOptions("cpu"))
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
@@ -164,12 +158,12 @@ def test_a_device_that_does_not_work_says_why(
     classifier: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     missing = "libcublasLt.so.13: cannot open shared object file"
-    monkeypatch.setattr("runtime.engine._loader_error", lambda provider: missing)
+    monkeypatch.setattr("runtime.providers._loader_error", lambda provider: missing)
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
     with pytest.raises(DeviceError, match=f"does not work here: {missing}"):
-        Session(classifier, device)
-    session = Session(classifier, "auto")
+        Session(classifier, EngineOptions(device))
+    session = Session(classifier)
     assert session.device == "cpu"
     assert session.device_reason == f"auto: CUDA does not work here: {missing}"
     assert capfd.readouterr() == ("", "")
@@ -178,17 +172,18 @@ def test_a_device_that_does_not_work_says_why(
 def test_a_build_without_cuda(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(DeviceError, match="is without CUDAExecutionProvider"):
-        Session(classifier, "cuda")
-    assert Session(classifier, "auto").device == "cpu"
+        Session(classifier, EngineOptions("cuda"))
+    assert Session(classifier).device == "cpu"
 
 
 NOISE = """
 import sys
+from runtime.engine_options import EngineOptions
 from runtime.errors import DeviceError
 from runtime.session import Session
 for device in ("cpu", "cuda", "tensorrt", "auto"):
     try:
-        Session(sys.argv[1], device)
+        Session(sys.argv[1], EngineOptions(device))
     except DeviceError as error:
         assert error.message
 """
@@ -202,8 +197,8 @@ def test_no_device_makes_noise(classifier: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("device", ["cuda", "auto"])
 def test_cuda_runs_where_it_works(classifier: Path, device: Device) -> None:
-    session = Session(classifier, device)
+    session = Session(classifier, EngineOptions(device))
     assert session.device == "cuda"
     image = np.random.default_rng(1).normal(size=(5, 1, 4, 4)).astype(np.float32)
-    expected = Session(classifier, "cpu").run({"image": image})["fc"]
+    expected = Session(classifier, EngineOptions("cpu")).run({"image": image})["fc"]
     np.testing.assert_allclose(session.run({"image": image})["fc"], expected, rtol=1e-2, atol=1e-2)

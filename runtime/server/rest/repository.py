@@ -8,10 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.protocol.description import index
+from runtime.protocol.parameters import check_unload, load_config
 from runtime.protocol.tensors import invalid, shown
-from runtime.server.rest.bodies import Bodies, Room
+from runtime.server.rest.bodies import Bodies, told_length
 from runtime.server.rest.replies import json_reply
-from runtime.serving.refused import Reason, Refused
 from runtime.serving.repository import Repository
 
 
@@ -26,17 +26,12 @@ def repository_routes(repository: Repository, bodies: Bodies) -> list[Route]:
         return json_reply(index(repository.index(), ready)).response()
 
     async def load(request: Request) -> Response:
-        parameters = _parameters(await _asked(request, bodies), ("config",))
-        config = parameters.get("config")
-        if config is not None and not isinstance(config, str):
-            raise invalid("the parameter 'config' is not a string of JSON")
+        config = load_config(_parameters(await _asked(request, bodies)))
         await repository.load(request.path_params["model"], config)
         return json_reply({}).response()
 
     async def unload(request: Request) -> Response:
-        parameters = _parameters(await _asked(request, bodies), ("unload_dependents",))
-        if not isinstance(parameters.get("unload_dependents", False), bool):
-            raise invalid("the parameter 'unload_dependents' is neither true nor false")
+        check_unload(_parameters(await _asked(request, bodies)))
         await repository.unload(request.path_params["model"])
         return json_reply({}).response()
 
@@ -49,8 +44,9 @@ def repository_routes(repository: Repository, bodies: Bodies) -> list[Route]:
 
 async def _asked(request: Request, bodies: Bodies) -> dict[str, Any]:
     """The JSON object that is sent, empty where nothing is."""
-    with Room(bodies) as room:
-        body = await bodies.read(dict(request.scope["headers"]), request.receive, room)
+    headers = dict(request.scope["headers"])
+    with bodies.room(told_length(headers)) as room:
+        body = await bodies.read(headers, request.receive, room)
         if not body:
             return {}
         try:
@@ -62,16 +58,10 @@ async def _asked(request: Request, bodies: Bodies) -> dict[str, Any]:
     return asked
 
 
-def _parameters(asked: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters of a request, all of them `known`: one that was overlooked would load something else."""
+def _parameters(asked: dict[str, Any]) -> dict[str, Any]:
     parameters = asked.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
         raise invalid("'parameters' is not an object")
-    for name in parameters:
-        if name.startswith("file:"):
-            raise Refused(Reason.UNSUPPORTED, f"the parameter {shown(name)}: models come from the repository alone")
-        if name not in known:
-            raise invalid(f"there is no parameter {shown(name)}; there is {known[0]}")
     return parameters

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from runtime.protocol.elements import LENGTH, from_raw, from_values
+from runtime.protocol.parameters import Parameters, classes_of, refuse_shared_memory, timeout_of
 from runtime.protocol.tensors import (
     check_complete,
     check_datatype,
@@ -18,15 +19,12 @@ from runtime.protocol.tensors import (
     invalid,
     known_input,
     listing,
+    quoted,
     shown,
 )
 from runtime.serving.model import ServedModel
-from runtime.serving.refused import Reason, Refused
 from runtime.serving.request import InferenceRequest
 from runtime.tensors import TensorSpec
-
-Parameters = Mapping[str, Any]
-SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
 @dataclass(slots=True)
@@ -76,8 +74,7 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
         raise invalid("'id' is not a string")
     parameters = _parameters(request, "the request")
     binary = _flag(parameters, "binary_data_output", "the request")
-    question = Question(InferenceRequest({}, timeout=_timeout(parameters)), identity, binary)
-    question.inference.feeds = _feeds(request, body[json_size:], model)
+    question = Question(InferenceRequest({}, timeout=timeout_of(parameters)), identity, binary)
     # As in other servers, an empty list of outputs asks for all of them.
     if request.get("outputs"):
         outputs = [(tensor["name"], _form(tensor, binary)) for tensor in _named(request, "outputs")]
@@ -85,6 +82,7 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
         check_outputs(model.outputs, question.inference.outputs)
         question.forms = dict(outputs)
         _refuse_classes_of_texts(model.outputs, question.forms)
+    question.inference.feeds = _feeds(request, body[json_size:], model)
     return question
 
 
@@ -122,10 +120,10 @@ def _feeds(request: Parameters, raw: memoryview, model: ServedModel) -> dict[str
         parameters = _parameters(tensor, f"input '{spec.name}'")
         check_datatype(spec, tensor.get("datatype"))
         shape = tensor.get("shape")
-        if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+        if not isinstance(shape, list) or not set(map(type, shape)) <= {int}:
             raise invalid(f"input '{spec.name}': 'shape' is not a list of sizes")
         count = check_shape(spec, shape, batched)
-        _refuse_shared_memory(parameters, f"input '{spec.name}'")
+        refuse_shared_memory(parameters, f"input '{spec.name}'")
         size = parameters.get("binary_data_size")
         if size is None:
             feeds[spec.name] = from_values(spec, shape, _values(spec, tensor, shape, count))
@@ -172,13 +170,10 @@ def _values(spec: TensorSpec, tensor: Parameters, shape: list[int], count: int) 
 
 
 def _form(tensor: Parameters, binary: bool) -> OutputForm:
-    where = f"output {shown(tensor['name'])}"
+    where = f"output {quoted(tensor['name'])}"
     parameters = _parameters(tensor, where)
-    _refuse_shared_memory(parameters, where)
-    classes = parameters.get("classification", 0)
-    if type(classes) is not int or classes < 0:
-        raise invalid(f"{where}: the parameter 'classification' is {shown(classes)}, not a number of classes")
-    return OutputForm(_flag(parameters, "binary_data", where, binary), classes)
+    refuse_shared_memory(parameters, where)
+    return OutputForm(_flag(parameters, "binary_data", where, binary), classes_of(parameters, where))
 
 
 def _refuse_classes_of_texts(specs: Sequence[TensorSpec], forms: Mapping[str, OutputForm]) -> None:
@@ -213,23 +208,3 @@ def _flag(parameters: Parameters, name: str, where: str, default: bool = False) 
     if not isinstance(value, bool):
         raise invalid(f"{where}: the parameter '{name}' is {shown(value)}, neither true nor false")
     return value
-
-
-def _timeout(parameters: Parameters) -> float | None:
-    """The seconds that a request may wait, from its parameters; 0 and none leave it to the model."""
-    if not parameters:
-        return None
-    if parameters.get("priority", 0) not in (0, "0"):
-        raise Refused(Reason.UNSUPPORTED, "the parameter 'priority': requests are answered in the order they come in")
-    if any(parameters.get(name, 0) not in (0, "", "0") for name in ("sequence_id", "sequence_start", "sequence_end")):
-        raise Refused(Reason.UNSUPPORTED, "the parameter 'sequence_id': models here have no state between requests")
-    microseconds = parameters.get("timeout", 0)
-    if type(microseconds) is not int or not 0 <= microseconds < 2**63:
-        raise invalid(f"the parameter 'timeout' is {shown(microseconds)}, not a number of microseconds")
-    return microseconds / 1e6 if microseconds else None
-
-
-def _refuse_shared_memory(parameters: Parameters, where: str) -> None:
-    for name in SHARED_MEMORY:
-        if name in parameters:
-            raise Refused(Reason.UNSUPPORTED, f"{where}: the parameter '{name}': there is no shared memory here")

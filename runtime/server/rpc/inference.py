@@ -28,6 +28,10 @@ LARGE_ANSWER = 8 * 2**10
 STREAM_AHEAD = 32
 
 
+class ClientGone(Exception):
+    """The client of a stream went away before its answers were written."""
+
+
 class Inference:
     """Answers requests to the models of a repository."""
 
@@ -48,13 +52,19 @@ class Inference:
     async def stream(self, requests: AsyncIterator[Received], context: grpc.aio.ServicerContext) -> None:
         """Answers the requests of a stream in their order; one that is refused has an answer that says why."""
         answers: Answers = asyncio.Queue(STREAM_AHEAD)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_write(answers, context))
-            reading = group.create_task(self._read(requests, group, answers))
-            self._readers.add(reading)
-            reading.add_done_callback(self._readers.discard)
-            await asyncio.wait([reading])  # it may be cancelled by itself, which is no failure
-            await answers.put(None)
+        gone = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_write(answers, context))
+                reading = group.create_task(self._read(requests, group, answers))
+                self._readers.add(reading)
+                reading.add_done_callback(self._readers.discard)
+                await asyncio.wait([reading])  # it may be cancelled by itself, which is no failure
+                await answers.put(None)
+        except* ClientGone:
+            gone = True
+        if gone:  # as gRPC has it where it notices by itself
+            raise asyncio.CancelledError
 
     def end_streams(self) -> None:
         """Reads no further from any stream: it ends when what was read is answered."""
@@ -89,7 +99,10 @@ class Inference:
         try:
             with self._repository.model(message.model_name, message.model_version) as model:
                 is_long = received.size > LARGE_TEXT and any(spec.dtype.hasobject for spec in model.inputs)
-                question = await _perhaps_in_thread(is_long, read_request, message, model)
+                try:
+                    question = await _perhaps_in_thread(is_long, read_request, message, model)
+                except Refused as refused:
+                    raise model.refused(refused) from None
                 result = await model.infer(question.inference)
             is_long = _elements(question, result) > LARGE_ANSWER
             return await _perhaps_in_thread(is_long, write_answer, model, question, result)
@@ -100,7 +113,11 @@ class Inference:
 async def _write(answers: Answers, context: grpc.aio.ServicerContext) -> None:
     """Writes the answers of a stream, each when those before it are written."""
     while (answer := await answers.get()) is not None:
-        await context.write(await answer)
+        message = await answer
+        try:
+            await context.write(message)
+        except Exception as error:  # gRPC's own, which has no public name
+            raise ClientGone from error
 
 
 def _elements(question: Question, result: InferenceResult) -> int:

@@ -1,5 +1,6 @@
 """The gRPC server: its service, its bounds, its address, and how it ends."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,14 @@ from runtime.server.rpc.inference import Inference
 from runtime.server.rpc.received import Received, reader
 from runtime.server.rpc.status import abort, refusal_of
 from runtime.serving.repository import Repository
+
+
+def _concerns_us(record: logging.LogRecord) -> bool:
+    """Whether gRPC has something to tell other than that an answer had no client any more."""
+    return record.exc_info is None or type(record.exc_info[1]).__name__ != "ExecuteBatchError"
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_concerns_us)
 
 
 @dataclass(frozen=True)

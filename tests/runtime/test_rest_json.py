@@ -1,64 +1,39 @@
-"""The Open Inference Protocol over REST: health, metadata, inference in every datatype, and errors."""
+"""Inference over REST in JSON: every datatype, and every way in which a request can be wrong."""
 
-import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from onnx import TensorProto
 
 from runtime.errors import RunError
-from runtime.server.app import App
 from runtime.session import Session
 from tests.runtime.conftest import SaveModel, classifier_weights
+from tests.runtime.rest_server import Served, error_of
 
-MAX_BODY = 10_000
-
-
-class Client:
-    """Calls an application in process."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def call() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-                return await client.request(method, path, **options)
-
-        return asyncio.run(call())
-
-    def get(self, path: str) -> httpx.Response:
-        return self.request("GET", path)
-
-    def post(self, path: str, **options: Any) -> httpx.Response:
-        return self.request("POST", path, **options)
-
-
-Connect = Callable[..., Client]
+Connect = Callable[..., Served]
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Gives a client of a server for a model."""
-    with ThreadPoolExecutor(2) as workers:
+    """Serves a model."""
+    served: list[Served] = []
 
-        def to(path: Path, name: str = "m") -> Client:
-            return Client(App(Session(path, "cpu", threads=1), name, workers, MAX_BODY))
+    def to(path: Path, name: str = "m", **options: Any) -> Served:
+        served.append(Served({name: path}, **options))
+        return served[-1]
 
-        yield to
+    yield to
+    for one in served:
+        one.close()
 
 
 @pytest.fixture
-def client(connect: Connect, classifier: Path) -> Client:
+def client(connect: Connect, classifier: Path) -> Served:
     return connect(classifier, "digits")
 
 
@@ -66,41 +41,9 @@ def image(**changes: Any) -> dict[str, Any]:
     return {"name": "image", "shape": [1, 1, 4, 4], "datatype": "FP32", "data": [0.5] * 16} | changes
 
 
-def infer(client: Client, *inputs: dict[str, Any], model: str = "m", **fields: Any) -> httpx.Response:
-    return client.post(f"/v2/models/{model}/infer", json={"inputs": inputs, **fields})
-
-
-def error_of(response: httpx.Response, status: int) -> str:
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/json"
-    assert list(response.json()) == ["error"]
-    return str(response.json()["error"])
-
-
-def test_health_and_metadata(client: Client) -> None:
-    for path in (
-        "/v2/health/live",
-        "/v2/health/ready",
-        "/v2/models/digits/ready",
-        "/v2/models/digits/versions/1/ready",
-    ):
-        assert client.get(path).status_code == 200
-    server = client.get("/v2").json()
-    assert server["name"] == "netspec"
-    assert server["extensions"] == []
-    for path in ("/v2/models/digits", "/v2/models/digits/versions/1"):
-        assert client.get(path).json() == {
-            "name": "digits",
-            "versions": ["1"],
-            "platform": "onnxruntime_onnx",
-            "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 4, 4]}],
-            "outputs": [{"name": "fc", "datatype": "FP32", "shape": [-1, 3]}],
-        }
-
-
 @pytest.mark.parametrize("path", ["/v2/models/digits/infer", "/v2/models/digits/versions/1/infer"])
 @pytest.mark.parametrize("nested", [True, False])
-def test_inference(client: Client, path: str, nested: bool) -> None:
+def test_inference(client: Served, path: str, nested: bool) -> None:
     images = np.random.default_rng(1).normal(size=(2, 1, 4, 4)).astype(np.float32)
     data = (images if nested else images.ravel()).tolist()
     body = {"id": "request 7", "inputs": [image(shape=[2, 1, 4, 4], data=data)]}
@@ -113,18 +56,18 @@ def test_inference(client: Client, path: str, nested: bool) -> None:
     np.testing.assert_allclose(np.array(fc["data"]).reshape(2, 3), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_no_id_is_echoed_where_none_was_given(client: Client) -> None:
-    assert "id" not in infer(client, image(), model="digits").json()
+def test_no_id_is_echoed_where_none_was_given(client: Served) -> None:
+    assert "id" not in client.infer(image(), model="digits").json()
 
 
 def test_only_the_outputs_asked_for(connect: Connect, adder: Path) -> None:
     client = connect(adder)
     inputs = [{"name": name, "shape": [1, 2], "datatype": "FP32", "data": [1, 2]} for name in ("b", "a")]
-    names = [output["name"] for output in infer(client, *inputs).json()["outputs"]]
+    names = [output["name"] for output in client.infer(*inputs).json()["outputs"]]
     assert names == ["sum", "double"]
-    reply = infer(client, *inputs, outputs=[{"name": "double", "parameters": {"binary_data": False}}]).json()
+    reply = client.infer(*inputs, outputs=[{"name": "double", "parameters": {"binary_data": False}}]).json()
     assert reply["outputs"] == [{"name": "double", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 4.0]}]
-    assert "no output 'triple'" in error_of(infer(client, *inputs, outputs=[{"name": "triple"}]), 400)
+    assert "no output 'triple'" in error_of(client.infer(*inputs, outputs=[{"name": "triple"}]), 400)
 
 
 ECHOED = [
@@ -152,9 +95,9 @@ def test_every_datatype_comes_back_as_it_went(
     (signature,) = client.get("/v2/models/m").json()["inputs"]
     assert signature == {"name": "x", "datatype": datatype, "shape": [-1, 2]}
     tensor = {"name": "x", "shape": [1, 2], "datatype": datatype, "data": values}
-    assert infer(client, tensor).json()["outputs"] == [tensor | {"name": "y"}]
+    assert client.infer(tensor).json()["outputs"] == [tensor | {"name": "y"}]
     empty = {"name": "x", "shape": [0, 2], "datatype": datatype, "data": []}
-    assert infer(client, empty).json()["outputs"] == [empty | {"name": "y"}]
+    assert error_of(client.infer(empty), 400) == "input 'x': shape [0, 2] is an empty batch, which has no result"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +125,7 @@ def test_values_that_are_not_of_the_datatype(
     connect: Connect, save_echo: SaveModel, element: int, datatype: str, values: list[Any], message: str
 ) -> None:
     tensor = {"name": "x", "shape": [1, 2], "datatype": datatype, "data": values}
-    error = error_of(infer(connect(save_echo(element)), tensor), 400)
+    error = error_of(connect(save_echo(element)).infer(tensor), 400)
     assert message in error
     assert "input 'x'" in error
     assert len(error) < 200
@@ -193,9 +136,9 @@ def test_values_that_are_not_of_the_datatype(
     [
         ({"name": "img"}, "no input 'img'; it has 'image'"),
         ({"name": 3}, "not an object with a name"),
-        ({"datatype": "FP64"}, "input 'image': the model expects FP32, given \"FP64\""),
-        ({"datatype": None}, "input 'image': the model expects FP32, given null"),
-        ({"datatype": ["FP32"]}, 'the model expects FP32, given ["FP32"]'),
+        ({"datatype": "FP64"}, "input 'image': the model expects datatype FP32, given \"FP64\""),
+        ({"datatype": None}, "input 'image': the model expects datatype FP32, given null"),
+        ({"datatype": ["FP32"]}, 'the model expects datatype FP32, given ["FP32"]'),
         ({"shape": [1, 1, 4, 5], "data": [0] * 20}, "expects float32 [batch, 1, 4, 4], given float32 [1, 1, 4, 5]"),
         ({"shape": [16]}, "expects float32 [batch, 1, 4, 4], given float32 [16]"),
         ({"shape": [2, 1, 4, 4]}, "'data' has 16 elements, but shape [2, 1, 4, 4] has 32"),
@@ -214,18 +157,20 @@ def test_values_that_are_not_of_the_datatype(
         ({"data": [[[[0] * 4, [0] * 4, [0] * 4, 0]]]}, "nested otherwise than its shape"),
         ({"data": [[[[[0]] * 4] * 4]]}, "FP32 takes numbers, given [0]"),
         ({"data": [0] * 15 + [[0]]}, "FP32 takes numbers, given [0]"),
-        ({"parameters": {"binary_data_size": 64}}, "binary tensors are not supported yet"),
-        ({"parameters": []}, "the parameters of 'image' are not an object"),
+        ({"parameters": {"binary_data_size": 64}}, "input 'image' has 'data' and the parameter 'binary_data_size'"),
+        ({"parameters": []}, "the parameters of input 'image' are not an object"),
+        ({"parameters": {"shared_memory_region": "r"}}, "input 'image': the parameter 'shared_memory_region'"),
+        ({"shape": [0, 1, 4, 4], "data": []}, "input 'image': shape [0, 1, 4, 4] is an empty batch"),
     ],
 )
-def test_inputs_that_are_wrong(client: Client, changes: dict[str, Any], message: str) -> None:
-    assert message in error_of(infer(client, image(**changes), model="digits"), 400)
+def test_inputs_that_are_wrong(client: Served, changes: dict[str, Any], message: str) -> None:
+    assert message in error_of(client.infer(image(**changes), model="digits"), 400)
 
 
 @pytest.mark.parametrize("shape", [None, ("a", "b", "c", "d")])
 def test_a_shape_that_no_array_can_have(connect: Connect, save_echo: SaveModel, shape: Any) -> None:
     x = {"name": "x", "shape": [0, 2**30, 2**30, 2**30], "datatype": "FP32", "data": []}
-    assert "input 'x': shape [0, 1073741824, " in error_of(infer(connect(save_echo(shape=shape)), x), 400)
+    assert "input 'x': shape [0, 1073741824, " in error_of(connect(save_echo(shape=shape)).infer(x), 400)
 
 
 def test_a_long_text_among_many_numbers_takes_no_memory(connect: Connect, save_echo: SaveModel) -> None:
@@ -257,136 +202,65 @@ def test_a_long_text_among_many_numbers_takes_no_memory(connect: Connect, save_e
         (b'{"inputs": []}', "input 'image' is missing"),
         (b'{"id": 7, "inputs": []}', "'id' is not a string"),
         (b'{"inputs": [], "outputs": "fc"}', "'outputs' is not a list"),
-        (b'{"inputs": [], "parameters": {"binary_data_output": true}}', "binary tensors are not supported yet"),
+        (b'{"inputs": [], "parameters": 1}', "the parameters of the request are not an object"),
+        (
+            b'{"inputs": [], "parameters": {"binary_data_output": 1}}',
+            "'binary_data_output' is 1, neither true",
+        ),
+        (b'{"inputs": [], "parameters": {"timeout": "1"}}', "the parameter 'timeout' is \"1\", not a number of micro"),
+        (b'{"inputs": [], "parameters": {"timeout": -1}}', "the parameter 'timeout' is -1"),
+        (b'{"inputs": [], "parameters": {"priority": 1}}', "the parameter 'priority'"),
+        (b'{"inputs": [], "parameters": {"sequence_id": 5}}', "the parameter 'sequence_id'"),
+        (b'{"inputs": [], "parameters": {"sequence_start": true}}', "the parameter 'sequence_id'"),
     ],
 )
-def test_bodies_that_are_no_requests(client: Client, body: bytes, message: str) -> None:
+def test_bodies_that_are_no_requests(client: Served, body: bytes, message: str) -> None:
     assert message in error_of(client.post("/v2/models/digits/infer", content=body), 400)
 
 
 def test_an_input_given_twice_or_not_at_all(connect: Connect, adder: Path) -> None:
     client = connect(adder)
     tensor = {"name": "a", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
-    assert "input 'a' is given twice" in error_of(infer(client, tensor, tensor), 400)
-    assert "input 'b' is missing" in error_of(infer(client, tensor), 400)
+    assert "input 'a' is given twice" in error_of(client.infer(tensor, tensor), 400)
+    assert "input 'b' is missing" in error_of(client.infer(tensor), 400)
     del tensor["data"]
-    assert "input 'a': 'data' is missing" in error_of(infer(client, tensor), 400)
+    assert "input 'a': 'data' is missing" in error_of(client.infer(tensor), 400)
 
 
 def test_sizes_that_fit_the_signature_but_not_each_other(connect: Connect, adder: Path) -> None:
     a = {"name": "a", "shape": [2, 2], "datatype": "FP32", "data": [1] * 4}
     b = {"name": "b", "shape": [3, 2], "datatype": "FP32", "data": [1] * 6}
-    assert "cannot compute on this input" in error_of(infer(connect(adder), a, b), 400)
+    assert "cannot compute on this input" in error_of(connect(adder).infer(a, b), 400)
 
 
 def test_values_that_the_model_cannot_compute_on(connect: Connect, picker: Path) -> None:
     index = {"name": "index", "shape": [1], "datatype": "INT64", "data": [7]}
-    assert "cannot compute on this input" in error_of(infer(connect(picker), index), 400)
+    assert "cannot compute on this input" in error_of(connect(picker).infer(index), 400)
 
 
 def test_nan_and_infinity_in_outputs_become_null(connect: Connect, logarithm: Path) -> None:
     x = {"name": "x", "shape": [3], "datatype": "FP32", "data": [-1.0, 0.0, 1.0]}
-    response = infer(connect(logarithm), x)
+    response = connect(logarithm).infer(x)
     assert response.status_code == 200
     assert response.json()["outputs"][0]["data"] == [None, None, 0.0]
 
 
-def test_what_is_not_there_is_404(client: Client) -> None:
-    assert error_of(client.get("/v2/models/other"), 404) == "there is no model 'other' here; the model is 'digits'"
-    assert "there is no model 'other'" in error_of(client.get("/v2/models/other/ready"), 404)
-    assert "there is no model 'other'" in error_of(infer(client, model="other"), 404)
-    assert "has no version '2'" in error_of(client.get("/v2/models/digits/versions/2"), 404)
-    assert "has no version '2'" in error_of(client.post("/v2/models/digits/versions/2/infer"), 404)
-    for path in ("/", "/v3", "/v2/", "/v2/models/digits/", "/v2/models/digits/config", "/v2/models/../../etc/passwd"):
-        assert "there is nothing at" in error_of(client.get(path), 404)
-
-
-def test_wrong_verbs_are_405_and_say_which_are_right(client: Client) -> None:
-    response = client.get("/v2/models/digits/infer")
-    assert "does not take GET" in error_of(response, 405)
-    assert response.headers["allow"] == "POST"
-    for path in ("/v2", "/v2/health/live", "/v2/models/digits", "/v2/models/digits/ready"):
-        response = client.post(path)
-        assert "does not take POST" in error_of(response, 405)
-        assert "GET" in response.headers["allow"]
-
-
-def test_a_tree_that_is_not_installed_has_no_version(
-    connect: Connect, classifier: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("runtime.server.app.version", missing)
-    assert connect(classifier).get("/v2").json()["version"] == "unknown"
-
-
-async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-
-
-def test_a_body_over_the_limit_is_413(client: Client) -> None:
-    too_much = json.dumps({"inputs": [image()], "id": "x" * MAX_BODY}).encode()
-    assert "larger than 10000 bytes" in error_of(client.post("/v2/models/digits/infer", content=too_much), 413)
-    in_pieces = client.post("/v2/models/digits/infer", content=pieces(too_much[:5000], too_much[5000:]))
-    assert "larger than 10000 bytes" in error_of(in_pieces, 413)
-    in_pieces = client.post("/v2/models/digits/infer", content=pieces(b'{"inputs"', b": []}"))
-    assert "input 'image' is missing" in error_of(in_pieces, 400)
-
-
-def test_what_is_not_supported_yet_says_so(client: Client) -> None:
-    binary = client.post("/v2/models/digits/infer", content=b"{}", headers={"Inference-Header-Content-Length": "2"})
-    assert "binary tensors are not supported yet" in error_of(binary, 400)
-    packed = client.post("/v2/models/digits/infer", content=b"{}", headers={"Content-Encoding": "gzip"})
-    assert "compressed bodies are not supported" in error_of(packed, 415)
-
-
-@pytest.mark.parametrize("failure", [RunError("out of memory at 0x7f"), ValueError("secret")])
-def test_failures_of_the_server_are_500_without_details(
-    client: Client, monkeypatch: pytest.MonkeyPatch, failure: Exception, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (RunError("the model could not be run: out of memory"), "the model could not be run: out of memory"),
+        (ValueError("secret"), "internal error; the server's log says more"),
+    ],
+)
+def test_failures_of_the_server_are_500(
+    client: Served, monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*arguments: object) -> None:
         raise failure
 
     monkeypatch.setattr(Session, "run", fail)
-    assert error_of(infer(client, image(), model="digits"), 500) == "internal error; the server's log says more"
+    assert error_of(client.infer(image(), model="digits"), 500) == told
     assert str(failure) in caplog.text
-
-
-def test_a_request_that_a_stopping_server_gives_up_is_503(client: Client) -> None:
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        await asyncio.sleep(60)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def stop() -> None:
-        scope = {"type": "http", "method": "POST", "path": "/v2/models/digits/infer", "headers": []}
-        task = asyncio.create_task(client.app(scope, receive, send))
-        await asyncio.sleep(0)
-        task.cancel()
-        await task
-
-    asyncio.run(stop())
-    assert sent[0]["status"] == 503
-    assert json.loads(sent[1]["body"]) == {"error": "the server is stopping"}
-
-
-def test_a_client_that_goes_away_gets_no_answer(client: Client) -> None:
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/v2/models/digits/infer", "headers": []}
-    asyncio.run(client.app(scope, receive, send))
-    assert sent == []
 
 
 def bytes_of(pixels: np.ndarray) -> dict[str, Any]:
@@ -405,23 +279,23 @@ def test_a_detector_takes_bytes_and_gives_boxes(connect: Connect, detector: Path
     ]
     pixels = np.zeros((2, 20, 30, 3), np.uint8)
     pixels[1, 4:9, 2:17, 1] = 255
-    reply = {output["name"]: output for output in infer(client, bytes_of(pixels)).json()["outputs"]}
+    reply = {output["name"]: output for output in client.infer(bytes_of(pixels)).json()["outputs"]}
     assert (reply["counts"]["datatype"], reply["counts"]["data"]) == ("INT64", [0, 1])
     assert reply["labels"]["data"] == [-1, -1, -1, 1, -1, -1]
     assert reply["boxes"]["shape"] == [2, 3, 4]
     assert reply["boxes"]["data"] == [0.0] * 12 + [2.0, 4.0, 17.0, 9.0] + [0.0] * 8
-    only = infer(client, bytes_of(pixels[:, :7, :3]), outputs=[{"name": "counts"}]).json()["outputs"]
+    only = client.infer(bytes_of(pixels[:, :7, :3]), outputs=[{"name": "counts"}]).json()["outputs"]
     assert [output["data"] for output in only] == [[0, 1]]
 
 
 @pytest.mark.parametrize("value", [256, -1, 0.5])
 def test_a_detector_takes_nothing_but_bytes(connect: Connect, detector: Path, value: float) -> None:
     request = bytes_of(np.zeros((1, 1, 1, 3), np.uint8)) | {"data": [0, 0, value]}
-    assert "'image'" in error_of(infer(connect(detector), request), 400)
+    assert "'image'" in error_of(connect(detector).infer(request), 400)
 
 
 def test_a_mask_is_served_in_the_size_of_the_image(connect: Connect, segmenter: Path) -> None:
     pixels = np.zeros((1, 2, 3, 3), np.uint8)
     pixels[0, 1, 2, 2] = 200
-    (mask,) = infer(connect(segmenter), bytes_of(pixels)).json()["outputs"]
+    (mask,) = connect(segmenter).infer(bytes_of(pixels)).json()["outputs"]
     assert mask == {"name": "mask", "datatype": "INT64", "shape": [1, 2, 3], "data": [0, 0, 0, 0, 0, 3]}

@@ -1,0 +1,77 @@
+"""How a session is run: straight, with tensors bound to a device, or over buffers that stay where they are."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from runtime.tensors import TensorSpec
+
+
+class Runner(Protocol):
+    """Runs a session on arrays of the host, and gives arrays of the host."""
+
+    def __call__(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs called `names`, in that order."""
+
+
+class BoundRun:
+    """Inputs bound from the host, outputs bound to the host: one copy each way, and one wait for the device at the end.
+
+    Any number of threads may run it: each run has a binding of its own.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __call__(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Runs once; see `Runner`."""
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in names:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        results: list[np.ndarray] = binding.copy_outputs_to_cpu()
+        return results
+
+
+class FixedBuffers:
+    """Inputs and outputs in buffers on the device that are made once, as a CUDA graph needs them.
+
+    A run copies its inputs in and its outputs out; the graph is recorded by the first. One run at a time.
+    """
+
+    def __init__(
+        self, session: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], device: str, device_id: int
+    ) -> None:
+        """Makes the buffers on `device`, ``cuda`` or ``cpu``; every shape has to be fixed."""
+
+        def buffer(spec: TensorSpec) -> Any:
+            return ort.OrtValue.ortvalue_from_shape_and_type(list(spec.shape), spec.dtype, device, device_id)
+
+        self._session = session
+        self._inputs = {spec.name: buffer(spec) for spec in inputs}
+        self._outputs = {spec.name: buffer(spec) for spec in outputs}
+        self._binding = session.io_binding()
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+        self._lock = threading.Lock()
+
+    def __call__(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Runs once; see `Runner`."""
+        with self._lock:
+            for name, array in feeds.items():
+                self._inputs[name].update_inplace(np.ascontiguousarray(array))
+            self._session.run_with_iobinding(self._binding)
+            # on the CPU an array would be a view of the buffer, which the next run writes over
+            return [np.array(self._outputs[name].numpy()) for name in names]
+
+
+def without_fixed_shape(specs: Sequence[TensorSpec]) -> TensorSpec | None:
+    """The first tensor whose shape is not fixed, None where all are."""
+    return next((spec for spec in specs if not spec.shape or not all(isinstance(n, int) for n in spec.shape)), None)

@@ -1,0 +1,66 @@
+"""What ONNX Runtime says when a model cannot be loaded or run, in words that say what to do."""
+
+import re
+from pathlib import Path
+
+import onnxruntime as ort
+
+from runtime.errors import InputError, ModelError, RunError
+
+# A side file of weights must lie in the model's folder: how ONNX Runtime says that one does not. It looks where a path
+# leads, so a symbolic link is no way out; in a graph inside a node it refuses every link.
+OUTSIDE = re.compile(
+    r"External data path escapes model directory|Absolute path not allowed for external data"
+    r"|points outside the directory|resolves outside model directory|an absolute path|it is a symbolic link"
+)
+SIDE_FILE = re.compile(
+    r"External data path: (\".+?\")|but ('.+?') points outside|stored in (.+?), but it is a symbolic"
+)
+
+
+def model_error(path: Path, error: Exception) -> ModelError:
+    """ONNX Runtime's complaint about the model at `path`."""
+    full, text = str(error), error_text(error)
+    if OUTSIDE.search(full):
+        found = SIDE_FILE.search(full)
+        where = f": {next(filter(None, found.groups()))}" if found else ""
+        return ModelError(
+            f"{path} wants to read weights from outside its own folder{where}; that is refused",
+            help="keep the side files of a model beside it, and name them by relative paths",
+        )
+    if "rotobuf" in text:  # Protobuf, or INVALID_PROTOBUF
+        return ModelError(f"{path} is not an ONNX file, or it is damaged")
+    if found := re.search(r"Opset (\d+) is under development.*?(?:till opset (\d+)|$)", full, re.DOTALL):
+        newest = f" (the newest it knows is {found[2]})" if found[2] else ""
+        return ModelError(
+            f"{path} has opset {found[1]}, too new for ONNX Runtime {ort.__version__}{newest}",
+            help="export with an older opset, or install a newer onnxruntime",
+        )
+    if found := re.search(r"IR version: (\d+), max supported IR version: (\d+)", text):
+        return ModelError(
+            f"{path} has IR version {found[1]}, too new for ONNX Runtime {ort.__version__} (at most {found[2]})",
+            help="export with an older IR version, or install a newer onnxruntime",
+        )
+    if found := re.search(r'External data path does not exist: "(.+?)"', text):
+        return ModelError(
+            f"the weights of {path} are missing: there is no {found[1]}",
+            help="keep the side file that the export wrote beside the model",
+        )
+    return ModelError(f"cannot load {path}: {text}")
+
+
+def run_error(error: Exception) -> InputError | RunError:
+    """What ONNX Runtime says when a run fails: nearly always that a size inside the network does not come out."""
+    text = error_text(error)
+    if isinstance(error, MemoryError) or re.search(r"allocate memory|bad_alloc|out of memory|CUDA failure|CUDNN", text):
+        return RunError(f"the model could not be run: {text}")
+    return InputError(f"the model cannot compute on this input: {text}")
+
+
+def error_text(error: Exception) -> str:
+    """The first line of ONNX Runtime's message, without its error codes and its C++ source locations."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    text = re.sub(r"^Load model from .*? failed:", "", text)
+    # either a whole C++ signature follows the place in the source, or the bare name of a function
+    text = re.sub(r"\S+\.(?:cc|cpp|cu|h|hpp):\d+ (?:[\w:<>*&~, ]+\([^\n\"']*?\)(?: const)?|\w+) (?=\S)", "", text)
+    return text.strip().split("\n")[0].rstrip(" .")

@@ -1,0 +1,238 @@
+"""Inference requests answered by the protocol itself: as by ASGI, at a fraction of what that costs a small one.
+
+ASGI hands an application a request in parts, each of which wakes its task, and takes the answer in parts. Here the
+whole body comes first, as its length is told, and one task makes the whole answer.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from runtime.server.connection import LimitedProtocol
+from runtime.server.limits import ConnectionLimits
+from runtime.server.rest.app import asked_model
+from runtime.server.rest.bodies import aligned
+from runtime.server.rest.infer import Admitted, Headers, Infer, reply_to
+from runtime.server.rest.replies import Reply, refusal
+from runtime.serving.refused import Refused
+
+# Headers of requests that go the common way: their bodies are other than they come, or have to be asked for.
+UNCOMMON = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
+# What a URL has that isn't a plain path: escapes, a query, a host.
+PECULIAR = frozenset(b"%?#:")
+CLOSE = b"connection: close\r\n"
+
+
+@dataclass(frozen=True)
+class Direct:
+    """What requests are answered with.
+
+    Attributes:
+        infer: gives the answers.
+        check: raises Refused where the headers of a request lack a key.
+    """
+
+    infer: Infer
+    check: Callable[[Iterable[tuple[bytes, bytes]]], object]
+
+
+class DirectProtocol(LimitedProtocol):
+    """HTTP on one connection; inference requests don't go through the ASGI application where `direct` is there."""
+
+    direct: Direct | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._running: Exchange | None = None
+
+    def on_headers_complete(self) -> None:
+        """A request begins: an inference request with a plain body of known length is taken here."""
+        exchange = self._exchange()
+        if exchange is None:
+            super().on_headers_complete()
+            return
+        self.end_head()
+        previous, self.cycle = self.cycle, exchange
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:  # it was sent before the last one was answered
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body has arrived."""
+        if isinstance(self.cycle, Exchange):
+            self.note_body()
+            self.cycle.receive(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request has arrived whole."""
+        if isinstance(self.cycle, Exchange):
+            self.cycle.end()
+        else:
+            super().on_message_complete()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Drops what the client no longer waits for."""
+        for cycle in (self._running, self.cycle, *(cycle for cycle, _ in self.pipeline)):
+            if isinstance(cycle, Exchange):
+                cycle.abandon()
+        if isinstance(self.cycle, Exchange):
+            self.cycle = None
+        super().connection_lost(error)
+
+    def check_time(self, now: float) -> None:
+        """Ends the connection when it has kept the server waiting for too long."""
+        if isinstance(self.cycle, Exchange):
+            self.cycle.check_time(now)
+        super().check_time(now)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            self._running = cycle
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _exchange(self) -> "Exchange | None":
+        """What answers a request whose head has just come; None where ASGI has to."""
+        asked = _asked_model(self.url)
+        if self.direct is None or asked is None:
+            return None
+        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+            return None
+        headers = dict(self.headers)
+        if b"content-length" not in headers or not UNCOMMON.isdisjoint(headers):
+            return None
+        try:
+            self.direct.check(self.headers)
+        except Refused:  # in words that the common way has
+            return None
+        return Exchange(self, self.direct.infer, headers, *asked)
+
+
+class Exchange:
+    """An inference request and its answer; for uvicorn it stands where its RequestResponseCycle does.
+
+    Attributes:
+        keep_alive: whether the connection is to stay open.
+        response_complete: whether the request is answered.
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_begun",
+        "_connection",
+        "_infer",
+        "_is_due",
+        "_is_whole",
+        "_parts",
+        "_refused",
+        "_task",
+        "keep_alive",
+        "response_complete",
+    )
+
+    def __init__(self, connection: DirectProtocol, infer: Infer, headers: Headers, name: str, version: str) -> None:
+        """A request on a connection to a version of a model; one that can't be taken in is refused when it is due."""
+        self.keep_alive = connection.parser.should_keep_alive() and not connection.closing
+        self.response_complete = False
+        self._connection = connection
+        self._infer = infer
+        self._begun = connection.loop.time()
+        self._is_due = self._is_whole = False
+        self._task: asyncio.Task[None] | None = None
+        self._admitted: Admitted | None = None
+        self._refused: Refused | None = None
+        self._parts: list[bytes] = []
+        try:
+            self._admitted = infer.admit(headers, name, version)
+        except Refused as refused:
+            self._refused = refused
+
+    def start(self) -> None:
+        """The requests before it are answered."""
+        self._is_due = True
+        if self._refused is not None:
+            self._send(refusal(self._refused))
+        elif self._is_whole:
+            self._run()
+
+    def receive(self, part: bytes) -> None:
+        """Takes a piece of the body."""
+        if self._admitted is not None:
+            self._parts.append(part)
+
+    def end(self) -> None:
+        """The body is whole."""
+        self._is_whole = True
+        if self._is_due and not self.response_complete:
+            self._run()
+
+    def abandon(self) -> None:
+        """The client has gone."""
+        if self._task is not None:
+            self._task.cancel()
+        self._leave()
+
+    def check_time(self, now: float) -> None:
+        """Refuses a body that has taken too long."""
+        slow = None if self._is_whole or self.response_complete else self._infer.too_slow(now - self._begun)
+        if slow is not None and self._is_due:
+            self.keep_alive = False
+            self._send(refusal(slow))
+
+    def _run(self) -> None:
+        if self._admitted is not None:
+            self._task = self._connection.loop.create_task(self._answer(self._admitted))
+            self._connection.tasks.add(self._task)
+
+    async def _answer(self, admitted: Admitted) -> None:
+        body, self._parts = aligned(self._parts, admitted.json_size or 0), []
+        try:
+            reply = await self._infer.answer(admitted, body)
+        except (Exception, asyncio.CancelledError) as error:
+            reply = reply_to(error)
+        if self._task is not None:
+            self._connection.tasks.discard(self._task)
+        self._send(reply)
+
+    def _send(self, reply: Reply) -> None:
+        """Answers, unless nobody is there any more, and has the connection go on to what comes next."""
+        self._leave()
+        self.response_complete = True
+        connection = self._connection
+        if connection.transport.is_closing():
+            return
+        head = [STATUS_LINE[reply.status]]
+        for name, value in (*connection.server_state.default_headers, *reply.headers):
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"content-length: %d\r\n" % len(reply.body))
+        if not self.keep_alive:
+            head.append(CLOSE)
+        connection.transport.write(b"".join((*head, b"\r\n", reply.body)))
+        if not self.keep_alive:
+            connection.transport.close()
+        connection.on_response_complete()
+
+    def _leave(self) -> None:
+        if self._admitted is not None:
+            self._admitted.room.leave()
+            self._admitted = None
+
+
+@lru_cache(1024)
+def _asked_model(url: bytes) -> tuple[str, str] | None:
+    """The model and version (empty for the newest) whose inference a plain URL names, None for any other."""
+    return None if set(url) & PECULIAR or not url.isascii() else asked_model(url.decode())
+
+
+def protocol(limits: ConnectionLimits, direct: Direct | None) -> type[DirectProtocol]:
+    """The protocol of one server, with its bounds and its shorter way."""
+    return type("Protocol", (DirectProtocol,), {"limits": limits, "direct": direct})

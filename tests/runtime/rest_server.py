@@ -1,0 +1,93 @@
+"""A server for the tests of REST: models of a repository, asked in process or over a socket of the loopback."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+
+from runtime.protocol.model_config import read_config, read_override
+from runtime.server.rest.app import App, build_app
+from runtime.server.rest.bodies import BodyLimits
+from runtime.serving.options import ModelOptions
+from runtime.serving.repository import Repository
+from runtime.serving.sources import Files, Folder
+
+T = TypeVar("T")
+LIMITS = BodyLimits(max_body=200_000, max_pending=400_000, seconds=5)
+
+
+class Served:
+    """An application and the event loop that it runs on, in a thread of its own."""
+
+    def __init__(self, models: Mapping[str, Path] | Path, limits: BodyLimits = LIMITS, **options: Any) -> None:
+        """Serves files by their names, or a repository's folder."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._workers = ThreadPoolExecutor(2)
+        chosen = ModelOptions(device="cpu", threads=1, **options)
+        source = Folder(models, chosen, read_config) if isinstance(models, Path) else Files(models, chosen)
+        self.repository = Repository(source, read_override)
+        self.app: App = build_app(self.repository, self._workers, limits)
+        self.run(self.repository.start())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs something on the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def close(self) -> None:
+        """Ends everything."""
+        self.run(self.repository.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._workers.shutdown()
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Asks in process."""
+
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+                client.headers.pop("accept-encoding")
+                return await client.request(method, path, **options)
+
+        return self.run(call())
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
+
+    def infer(self, *inputs: dict[str, Any], model: str = "m", **fields: Any) -> httpx.Response:
+        """Asks a model with tensors as JSON."""
+        return self.post(f"/v2/models/{model}/infer", json={"inputs": inputs, **fields})
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[str]:
+        """Listens on a port of the loopback while it is entered; gives ``host:port``."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(self.app, lifespan="off", ws="none", log_level="warning", access_log=False)
+        server = uvicorn.Server(config)
+        serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            serving.result(10)
+
+
+def error_of(response: httpx.Response, status: int) -> str:
+    """The text of an error, which is all that its answer has."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
+    return str(response.json()["error"])

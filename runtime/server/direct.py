@@ -17,7 +17,7 @@ from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import asked_model
 from runtime.server.rest.bodies import aligned
 from runtime.server.rest.infer import Admitted, Headers, Infer, reply_to
-from runtime.server.rest.replies import Reply, refusal
+from runtime.server.rest.replies import STOPPING, Reply, refusal
 from runtime.serving.refused import Refused
 
 # Headers of requests that go the common way: their bodies are other than they come, or have to be asked for.
@@ -86,6 +86,16 @@ class DirectProtocol(LimitedProtocol):
         if isinstance(self.cycle, Exchange):
             self.cycle = None
         super().connection_lost(error)
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a request is on its way that no task answers yet."""
+        return self._running is not None and self._running.is_receiving
+
+    def give_up(self) -> None:
+        """Answers a request that is on its way: the server stops."""
+        if self._running is not None and self.is_receiving:
+            self._running.refuse(STOPPING)
 
     def check_time(self, now: float) -> None:
         """Ends the connection when it has kept the server waiting for too long."""
@@ -175,6 +185,16 @@ class Exchange:
         if self._is_due and not self.response_complete:
             self._run()
 
+    @property
+    def is_receiving(self) -> bool:
+        """Whether the body is on its way."""
+        return not self._is_whole and not self.response_complete
+
+    def refuse(self, refused: Refused) -> None:
+        """Answers before the body has come, which is then no longer of use."""
+        self.keep_alive = False
+        self._send(refusal(refused))
+
     def abandon(self) -> None:
         """The client has gone."""
         if self._task is not None:
@@ -183,10 +203,9 @@ class Exchange:
 
     def check_time(self, now: float) -> None:
         """Refuses a body that has taken too long."""
-        slow = None if self._is_whole or self.response_complete else self._infer.too_slow(now - self._begun)
+        slow = self._infer.too_slow(now - self._begun) if self.is_receiving else None
         if slow is not None and self._is_due:
-            self.keep_alive = False
-            self._send(refusal(slow))
+            self.refuse(slow)
 
     def _run(self) -> None:
         if self._admitted is not None:

@@ -81,8 +81,10 @@ class HttpServer:
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()  # an idle one ends now, a busy one with its answer
-        while self._state.tasks and loop.time() < deadline:
+        while (self._state.tasks or self._receiving()) and loop.time() < deadline:
             await asyncio.sleep(0.01)
+        for connection in self._receiving():
+            connection.give_up()
         if given_up := list(self._state.tasks):
             for task in given_up:
                 task.cancel()
@@ -93,6 +95,11 @@ class HttpServer:
         self._sweeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
+
+    def _receiving(self) -> list[DirectProtocol]:
+        """The connections on which a request is on its way."""
+        connections = [each for each in self._state.connections if isinstance(each, DirectProtocol)]
+        return [connection for connection in connections if connection.is_receiving]
 
     def _connection(self) -> DirectProtocol:
         return self._protocol(self._config, self._state, {}, asyncio.get_running_loop())

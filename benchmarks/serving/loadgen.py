@@ -7,13 +7,12 @@ fixed rate, whatever becomes of them. Every answer is checked: its status, and i
 from __future__ import annotations
 
 import itertools
-import json
 import select
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
@@ -55,6 +54,7 @@ class Outcome:
         wrong: answers of another status than is right, or of other numbers; `complaint` is the first of them.
         lost: requests without an answer.
         unsent: requests of an open loop for which there was no connection.
+        ended: when no more was sent, in the system's monotonic time.
     """
 
     seconds: float = 0.0
@@ -63,6 +63,7 @@ class Outcome:
     wrong: int = 0
     lost: int = 0
     unsent: int = 0
+    ended: float = 0.0
     complaint: str = ""
 
     def count(self, status: int = 200) -> int:
@@ -167,6 +168,8 @@ class _Driver:
             now = time.perf_counter()
             wait = self._send_what_is_due(now)
             busy = len(self._by_number) - len(self._idle)
+            if wait is None:
+                self._outcome.ended = self._outcome.ended or time.monotonic()
             if wait is None and (not busy or now - heard > PATIENCE):
                 break
             for number, event in self._poll.poll(0.5 if wait is None else max(wait, 0)):
@@ -221,6 +224,8 @@ class _Driver:
             connection.send()
             if not connection.unsent:
                 self._poll.modify(connection.socket, select.EPOLLIN)
+                if connection.exchange is None:  # it was answered before its end, and has been sent all the same
+                    self._idle.append(connection)
         if not event & ~select.EPOLLOUT:
             return
         is_open = connection.receive()
@@ -228,13 +233,11 @@ class _Driver:
         if answer:
             status, stays, head, body = answer
             self._record(connection, status, head, body)
-            is_open = is_open and stays and not connection.unsent
-        if is_open and not answer:
-            return
-        if is_open:
-            self._idle.append(connection)
-        else:
+            is_open = is_open and stays
+        if not is_open:
             self._give_up(connection)
+        elif answer and not connection.unsent:
+            self._idle.append(connection)
 
     def _give_up(self, connection: _Connection) -> None:
         """Replaces a connection that the server has closed; a request on it is lost."""

@@ -41,9 +41,7 @@ class Measurement:
     def of(self, title: str, server: Server) -> dict[int, Turns]:
         """By concurrency, what a server does."""
         cases = {concurrency: Case(f"{title}, {concurrency}", self._sent, concurrency) for concurrency in (1, 32)}
-        found = compare(
-            server, self._load, self._raw, self._feeds, list(cases.values()), self._rounds, self._seconds
-        )
+        found = compare(server, self._load, self._raw, self._feeds, list(cases.values()), self._rounds, self._seconds)
         return {concurrency: found[case.title] for concurrency, case in cases.items()}
 
 

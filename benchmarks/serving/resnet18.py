@@ -15,8 +15,8 @@ from benchmarks.measuring import Result, keep, worst
 from benchmarks.serving.compared import THREADS, Case, Turns, compare, table
 from benchmarks.serving.loadgen import load_process
 from benchmarks.serving.models import bare_session, zoo_model
-from benchmarks.serving.processes import netspec_serve
 from benchmarks.serving.others import Rival, available
+from benchmarks.serving.processes import netspec_serve
 from benchmarks.serving.wire import exchanges, infer_path
 
 MODEL = "resnet18"

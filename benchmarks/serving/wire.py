@@ -36,7 +36,9 @@ class Exchange:
         except (ValueError, KeyError, IndexError, TypeError):
             return False
         right = self.expected.get(version, self.expected.get(None))
-        return right is not None and found.shape == right.shape and bool(np.allclose(found, right, TOLERANCE, TOLERANCE))
+        return (
+            right is not None and found.shape == right.shape and bool(np.allclose(found, right, TOLERANCE, TOLERANCE))
+        )
 
 
 def post(path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
@@ -98,6 +100,4 @@ def exchanges(
 ) -> list[Exchange]:
     """Requests with these feeds, which have these first outputs whatever the version."""
     write = binary_request if binary else json_request
-    return [
-        Exchange(write(path, feed), expected={None: output}) for feed, output in zip(feeds, outputs, strict=True)
-    ]
+    return [Exchange(write(path, feed), expected={None: output}) for feed, output in zip(feeds, outputs, strict=True)]

@@ -37,17 +37,25 @@ Array = NDArray[Any]
 Attributes = Mapping[str, Any]
 
 
+def value_names(network: Network) -> dict[str, str]:
+    """What the results of layers are called that aren't called as the layer: as the output that they are.
+
+    The name of an output is no other result's.
+    """
+    renamed = {name: f"{name}/value" for name, node in network.outputs.items() if name != node}
+    for name, node in reversed(network.outputs.items()):
+        if node not in network.inputs:
+            renamed[node] = node if network.outputs.get(node) == node else name
+    return renamed
+
+
 class GraphWriter:
     """Collects the nodes and initializers of a graph. Nothing is worked out twice, and no constant is there twice."""
 
     def __init__(self, network: Network, weights: Mapping[str, Array]) -> None:
         self.network = network
         self.weights = weights
-        # A result is called as its layer, or as the output that it is. The name of an output is no other result's.
-        self.renamed = {name: f"{name}/value" for name, node in network.outputs.items() if name != node}
-        for name, node in reversed(network.outputs.items()):
-            if node not in network.inputs:
-                self.renamed[node] = node if network.outputs.get(node) == node else name
+        self.renamed = value_names(network)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, Array] = {}
         self.constants: dict[Hashable, str] = {}

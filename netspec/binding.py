@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from netspec import expressions
 from netspec.diagnostics import Diagnostic, Label, did_you_mean, nearest
@@ -243,13 +244,24 @@ def _type_error(model: type[BaseModel], name: str, value: Any, span: Span, detai
             bound = _BOUND[detail["type"]][0].format(**detail["ctx"])
             key = next((part for part in detail["loc"][1:] if isinstance(value, dict)), None)
             which = f"`{key}` in `{name}`" if key is not None else f"`{name}`"
-            return Diagnostic("out-of-range", f"{which} must be {bound}, got {show(detail['input'])}", span)
+            message = f"{which} must be {bound}, got {show(detail['input'])}"
+            return Diagnostic("out-of-range", message, span, help=_left_out(name, field))
     expected = describe(field.annotation, tuple(field.metadata))
     words = [word for word in _words(model, name) if word != "*"]
     help = did_you_mean(value, words) if isinstance(value, str) and words else ""
     if isinstance(value, float) and math.isfinite(value) and expected.startswith(_NAMES[int]):
         help = help or _whole(value, span)
     return Diagnostic("wrong-type", f"`{name}` takes {expected}, got {show(value)}", span, help=help)
+
+
+def _left_out(name: str, field: FieldInfo) -> str:
+    """What an argument is that isn't given, where that is a number or nothing."""
+    default = field.default
+    if field.is_required() or isinstance(default, bool):
+        return ""
+    if isinstance(default, int | float):
+        return f"`{name}` is {default:g} where it is left out"
+    return f"`{name}` may be left out" if default is None else ""
 
 
 def _whole(value: float, span: Span) -> str:

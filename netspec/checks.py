@@ -14,7 +14,7 @@ from netspec.ops.base import Op, Part
 from netspec.parameters import LayerValue, Parameter
 from netspec.source import Span
 from netspec.tensor import ShapeError, TensorType
-from netspec.uses import reached
+from netspec.uses import idle_blocks
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
 
 
@@ -121,15 +121,11 @@ def check_arguments_are_used(document: Document, file: str, findings: Findings) 
         _warn_unused(
             block.parameters, [block.net, *_defaults(block.parameters)], f"the block `{block.name}`", file, findings
         )
-    given = [value.node for value in document.arguments.values() if isinstance(value, LayerValue)]
-    used = reached([*document.bodies, *given], document.blocks) if document.net is not None else set()
-    for name, block in document.blocks.items():
-        borrowed = block.span.source.name != file  # from a base or a library, not all of which one needs
-        if name not in used and not borrowed:
+    for name in idle_blocks(document):
+        span = document.blocks[name].span
+        if span.source.name == file:  # of a base or a library, one does not need all
             message = f"no layer uses the block `{name}`"
-            findings.add(
-                Diagnostic("unused-block", message, block.span, severity="warning", help="use it or remove it")
-            )
+            findings.add(Diagnostic("unused-block", message, span, severity="warning", help="use it or remove it"))
 
 
 def check_conditions_are_met(document: Document, never: Iterable[Entry], findings: Findings) -> None:

@@ -85,6 +85,6 @@ def _served(section: Mapping, unroller: Unroller, scope: Scope, last: Result) ->
         return Result(None)
     outputs = {"outputs": section.entries["outputs"]} if "outputs" in section.entries else {}
     unroller.place_container(SERVED, CONTAINER, {}, net.key.span)
-    inner = scope.inner(SERVED, last if last.node is not None else None)
+    inner = scope.inner(SERVED, None if last.several else last)
     inner.inputs = last.several
     return unroller.inside(LayerForm(CONTAINER, net.key.span, net.value, outputs, {}), inner)

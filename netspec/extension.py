@@ -7,6 +7,7 @@ the file that it was written in.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,16 @@ def _reads_by_name(layer: Node) -> bool:
         return True
     lists = [key for key, entry in layer.entries.items() if isinstance(entry.value, Sequence)]
     return any(getattr(find_op(key), "wiring", False) for key in lists)
+
+
+def without(root: Node, section: str, names: Collection[str]) -> Node:
+    """The tree without these keys of a section; without the section where none is left."""
+    if not isinstance(root, Mapping) or not isinstance(found := root.get(section), Mapping):
+        return root
+    left = {name: entry for name, entry in found.entries.items() if name not in names}
+    if left:
+        return _with(root, section, Mapping(left, found.span))
+    return Mapping({key: entry for key, entry in root.entries.items() if key != section}, root.span)
 
 
 def written_out(root: Node) -> str:

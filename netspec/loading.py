@@ -25,7 +25,7 @@ from netspec.diagnostics import Diagnostic, Findings, SpecError
 from netspec.document import Document, is_library, read_document
 from netspec.elaborate import Elaborated, elaborate
 from netspec.expect import check_expectations
-from netspec.extension import extend, written_out
+from netspec.extension import extend, without, written_out
 from netspec.model import Model
 from netspec.names import bad_name
 from netspec.network import Network
@@ -34,6 +34,7 @@ from netspec.overrides import Override, apply_overrides, parse_overrides
 from netspec.parameters import as_data
 from netspec.scope import Result, Scope, resolve, the_one
 from netspec.source import Source, whole_file
+from netspec.uses import idle_blocks
 from netspec.yaml_reader import Mapping as MappingNode
 from netspec.yaml_reader import Node, Scalar, Sequence, parse, read_file
 from netspec.zoo import find_spec
@@ -62,6 +63,11 @@ class Checked:
         """The outcome with every warning an error."""
         strict = tuple(replace(diagnostic, severity="error") for diagnostic in self.diagnostics)
         return replace(self, network=None if strict else self.network, diagnostics=strict)
+
+    def to_train(self) -> Checked:
+        """The outcome where the network is to be trained: it has to fit its data, else a warning."""
+        wrong = [replace(found, severity="error") for found in self.diagnostics if found.code == "recipe-mismatch"]
+        return replace(self, network=None, diagnostics=tuple(wrong)) if wrong and self.network else self
 
     @property
     def obstacles(self) -> tuple[Diagnostic, ...]:
@@ -135,7 +141,7 @@ def _check(source: Source, overrides: Iterable[Override], inputs: Iterable[str])
         for wrong in unseen_mistakes(document, {}, ()):
             findings.add(wrong)
     elif document is not None:
-        text = source.text if root is written else written_out(root)
+        text = source.text if root is written else written_out(without(root, "blocks", idle_blocks(document)))
         network = Network(document.name, document.origin, source.name, text, as_data(document.arguments))
         try:
             _fill(document, network, tuple(inputs), findings)

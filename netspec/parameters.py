@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from netspec.binding import NotKnown, Refused, bind, if_known, show, value_of
 from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
@@ -69,12 +69,16 @@ class Parameter:
     bounds: _Declared | None = None
 
 
+_BOUNDED = {"min": ("int", "float"), "max": ("int", "float"), "multiple": ("int",)}  # the types that bounds are of
+
+
 class _Declared(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
     type: Literal["int", "float", "bool", "str", "list", "layer"]
     min: int | float | None = None
     max: int | float | None = None
+    multiple: Annotated[int, Field(ge=1)] | None = None
     choices: tuple[int | float | str, ...] | None = None
     help: str = ""
 
@@ -126,9 +130,9 @@ def _read_declared(name: str, item: Entry, node: Mapping, findings: Findings) ->
     bounds = if_known(lambda: bind(_Declared, rest, {}, f"the argument `{name}`", item.key.span), findings.add)
     if bounds is None:
         return None
-    for key in ("min", "max"):
-        if key in rest and bounds.type not in ("int", "float"):
-            message = f"`{key}` bounds numbers, and `{name}` is of type `{bounds.type}`"
+    for key, types in _BOUNDED.items():
+        if key in rest and bounds.type not in types:
+            message = f"`{key}` is for {' and '.join(types)}, and `{name}` is of type `{bounds.type}`"
             findings.add(Diagnostic("wrong-type", message, rest[key].key.span, help="leave it out"))
             return None
     if "choices" in rest and bounds.type == "list":
@@ -259,6 +263,10 @@ def _bounds_mistake(parameter: Parameter, value: Any) -> tuple[str, str, str] | 
         return "out-of-range", f"`{parameter.name}` must be at least {bounds.min}, got {show(value)}", bounds.help
     if bounds.max is not None and value > bounds.max:
         return "out-of-range", f"`{parameter.name}` must be at most {bounds.max}, got {show(value)}", bounds.help
+    if bounds.multiple is not None and value % bounds.multiple:
+        below = value // bounds.multiple * bounds.multiple
+        message = f"`{parameter.name}` must be a multiple of {bounds.multiple}, got {show(value)}"
+        return "out-of-range", message, f"the nearest are {below} and {below + bounds.multiple}"
     word = value.word if isinstance(value, LayerValue) else value
     if bounds.choices is not None and word not in bounds.choices:
         known = [str(choice) for choice in bounds.choices]

@@ -26,6 +26,15 @@ def reached(nets: Iterable[Node], blocks: Mapping[str, Block]) -> set[str]:
     return found
 
 
+def idle_blocks(document: Document) -> list[str]:
+    """The blocks that no layer uses; none, where the network has an argument that could name any of them."""
+    if document.net is None or layers_among(document.parameters):
+        return []
+    given = [value.node for value in document.arguments.values() if isinstance(value, LayerValue)]
+    used = reached([*document.bodies, *given], document.blocks)
+    return [name for name in document.blocks if name not in used]
+
+
 def says(word: str, net: Node, blocks: Mapping[str, Block]) -> bool:
     """Whether a word stands anywhere among the layers."""
     return any(word in _words(body) for body in (net, *(block.net for block in blocks.values())))

@@ -83,25 +83,21 @@ def command(
         for result in results:
             click.echo(f"  {_describe(result)}")
     if not agrees(results, tolerance):
-        what = f"differ by more than {tolerance:g} of the output's largest magnitude"
-        if any(result.detections for result in results):
-            what += ", or find other boxes"
-        help = f"the file `{output}` was written; do not serve it before this is understood"
-        if weights is None and any(result.detections for result in results):
-            help += "; drawn weights score many boxes alike, and rounding decides which are found: try trained ones"
-        raise CompilerError(f"ONNX Runtime and PyTorch {what}", help)
-    if form == "text" and results and all(result.detections == (0, 0) for result in results):
-        click.echo("  neither finds anything in random images, so no box was compared; `netspec evaluate --model` does")
-    elif results and form == "text":
+        raise CompilerError(
+            f"ONNX Runtime and PyTorch differ by more than {tolerance:g} of a tensor's largest magnitude",
+            f"the file `{output}` was written; do not serve it before this is understood",
+        )
+    if results and form == "text":
         click.echo(f"  ONNX Runtime agrees with PyTorch within {tolerance:g}")
+        if all(result.detections == 0 for result in results):
+            click.echo("  nothing is found in random images: what is chosen among was compared, the choice was not;")
+            click.echo("  `netspec evaluate --model` compares what is found in real ones")
 
 
 def _describe(result: Comparison) -> str:
     shapes = ", ".join(f"{name} {' × '.join(map(str, shape))}" for name, shape in result.shapes.items())
-    if result.detections is not None:
-        total, common = result.detections
-        return f"{shapes}: {common} of {total} boxes found by both, {result.difference:.1e} pixels apart at most"
+    found = "" if result.detections is None else f", {result.detections} boxes found"
     return (
         f"{shapes}: greatest difference {result.difference:.2e}, "
-        f"{result.relative:.1e} of the output's largest magnitude"
+        f"{result.relative:.1e} of the tensor's largest magnitude{found}"
     )

@@ -85,7 +85,7 @@ def command(
         settings = (*settings, f"train.epochs={epochs}")
     if on_error is not None:
         settings = (*settings, f"train.data.on_error={on_error}")
-    network = load_or_exit(spec, settings)
+    network = load_or_exit(spec, settings, to_train=True)
     recipe = network.sections.get("train")
     if recipe is None:
         raise CompilerError(f"`{network.file}` has no `train` section", "add `train: {data: …, loss: …, optimizer: …}`")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compiler.batches import Batch, Data, Place
 from compiler.datasets.loading import load_pictures
 from compiler.datasets.masks import check_numbers
-from compiler.datasets.sample import IGNORED, Array, Dataset, Faults, Sample, SampleError
+from compiler.datasets.sample import IGNORED, Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.detection.criterion import Target
 from compiler.errors import CompilerError
 from compiler.lowering.imaging import PrepareImages
@@ -45,6 +45,8 @@ def picture_data(network: Network, choice: Pictures, base: Path) -> Data:
     detects = isinstance(recipe.loss, DetectionLoss)
     network_input = NetworkInput(network, detects)
     parts = load_pictures(choice, base)
+    if detects:
+        check_boxes(parts)
     labels = parts.train.labels if detects else parts.train.mask_labels
     if labels:
         check_classes(network, labels)
@@ -61,6 +63,21 @@ def _varying(augment: Augment | None, seed: int) -> Callable[[Sample, int, int],
     from compiler.datasets.augment import varied  # Kornia is for those that use it
 
     return lambda sample, epoch, index: varied(sample, augment, seed, epoch, index)
+
+
+def check_boxes(parts: Parts) -> None:
+    """Sees to it that there is something to be found.
+
+    Raises:
+        CompilerError: no image of a part has a box.
+    """
+    for data, what, why in ((parts.train, "train on", "learnt"), (parts.test, "hold out", "measured")):
+        if data.counts is not None and not any(data.counts):
+            many = "the one image" if len(data) == 1 else f"none of the {len(data):,} images"
+            raise CompilerError(
+                f"{many} to {what} has {'no' if len(data) == 1 else 'a'} box, so that nothing could be {why}",
+                "look at where the boxes are read from; images without boxes are taken beside others that have some",
+            )
 
 
 def check_classes(network: Network, labels: Sequence[str]) -> None:

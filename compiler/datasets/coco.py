@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from compiler.datasets.checking import clipped, fault_of_box
-from compiler.datasets.folders import held_out, located, shown, some_of
-from compiler.datasets.images import Cache, read_image
+from compiler.datasets.folders import each, held_out, located, shown, some_of
+from compiler.datasets.images import Cache, look_at, read_image
 from compiler.datasets.outlines import OutlineError, mask_of, pixels_of
 from compiler.datasets.sample import IGNORED, Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.errors import CompilerError
@@ -73,15 +73,17 @@ def _dataset(
     cache: Cache,
     faults: Faults,
 ) -> Dataset:
-    usable = []
-    for image in images:
+
+    def opened(image: _Image) -> _Image:
         file = images_in / image.file
         if not image.fault and not file.is_file():
             image.fault = f"`{path}` has annotations for `{file}`, which is not there"
         if image.fault:
-            faults.met(SampleError(file, image.fault))
-        else:
-            usable.append(image)
+            raise SampleError(file, image.fault)
+        look_at(file)
+        return image
+
+    usable = each(images, opened, faults, "opening images")
     labels = tuple(categories.values())
     if choice.outlines and len(labels) >= IGNORED:
         raise CompilerError(f"`{path}` has {len(labels)} categories, and masks have room for {IGNORED - 1}")
@@ -100,7 +102,8 @@ def _dataset(
         numbers, crowd = np.array(image.labels, dtype=np.int64), np.array(image.crowd, dtype=bool)
         return Sample(image.file, pixels, boxes, numbers, crowd, mask[0] if mask else None)
 
-    return Dataset(labels, (BACKGROUND, *labels) if choice.outlines else (), [image.file for image in usable], read)
+    names, counts = [image.file for image in usable], [len(image.boxes) for image in usable]
+    return Dataset(labels, (BACKGROUND, *labels) if choice.outlines else (), names, read, counts)
 
 
 def _mask(image: _Image, path: Path) -> Array:
@@ -127,7 +130,9 @@ def _read(path: Path, faults: Faults, outlines: bool) -> tuple[dict[int, str], l
     numbers = {id: index for index, id in enumerate(categories)}
     images = _images(content, path)
     if not images:
-        raise CompilerError(f"`{path}` has no images")
+        raise CompilerError(
+            f"`{path}` has no images", "its list `images` is empty: name the images that were annotated"
+        )
     seen: set[Any] = set()
     annotations = content["annotations"]
     for place, annotation in enumerate(shown(iter(annotations), len(annotations), f"reading {path.name}")):

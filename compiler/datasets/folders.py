@@ -98,7 +98,8 @@ def images_of(path: Path) -> dict[str, Path]:
                 raise CompilerError(f"`{found[stem]}` and `{file}` have one name", "give each image a name of its own")
             found[stem] = file
     if not found:
-        raise CompilerError(f"`{path}` holds no images")
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise CompilerError(f"`{path}` holds no images", f"files that end in {kinds} are taken for images")
     return found
 
 
@@ -189,7 +190,10 @@ def some_of(data: Dataset, indices: Sequence[int], root: Path, faults: Faults) -
     """
     if not indices:
         reason = next(iter(faults.skipped.values()), "")
-        raise CompilerError(f"a part of `{root}` has no images that can be used{f'; {reason}' if reason else ''}")
+        raise CompilerError(
+            f"a part of `{root}` has no images that can be used{f'; {reason}' if reason else ''}",
+            "add images, or hold another share or list of them out: `test: …`",
+        )
     return data.subset(indices)
 
 
@@ -213,11 +217,17 @@ def class_names(given: str | tuple[str, ...], root: Path) -> tuple[str, ...]:
     Raises:
         CompilerError: the file can't be read, or a name stands twice.
     """
-    names = tuple(read_lines(located(root, given))) if isinstance(given, str) else given
+    names: Sequence[str] = given
+    if isinstance(given, str):
+        path = located(root, given)
+        if not path.exists():
+            help = "write the names into it, one a line, or give them here: `[cat, dog]`"
+            raise CompilerError(f"there is no list of classes `{path}`", help)
+        names = read_lines(path)
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise CompilerError(f"the class `{twice}` is named twice", "give each class a name of its own")
-    return names
+    return tuple(names)
 
 
 def each(items: Sequence[T], work: Callable[[T], R | SampleError], faults: Faults, what: str) -> list[R]:

@@ -78,6 +78,15 @@ def read_image(path: Path, stated: tuple[int, int] | None = None) -> Array:
     return pixels
 
 
+def look_at(path: Path) -> None:
+    """Opens an image as far as its size stands, so that what is no image is told before anything is trained.
+
+    Raises:
+        SampleError: there is none, it is damaged there, or too large.
+    """
+    _opened(path).close()
+
+
 def read_mask(path: Path) -> Array:
     """The numbers of an image with one channel or a palette, H × W.
 

@@ -18,7 +18,7 @@ from compiler.datasets.folders import (
     images_of,
     places,
 )
-from compiler.datasets.images import Cache, read_image, read_mask
+from compiler.datasets.images import Cache, look_at, read_image, read_mask
 from compiler.datasets.sample import IGNORED, Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.files import whole_file
 from netspec.data_choices import Masks
@@ -42,12 +42,14 @@ def load_masks(choice: Masks, root: Path) -> Parts:
             if name not in masks:
                 message = f"`{images[name]}` has no mask `{place / choice.masks_in / name}.png`"
                 raise SampleError(images[name], message, "add the mask, or remove the image")
+            look_at(images[name])
+            look_at(masks[name])
             return name
 
         for name in sorted(masks.keys() - images.keys()):
             message = f"`{masks[name]}` is the mask of no image: there is no `{place / choice.images_in / name}.…`"
             faults.met(SampleError(masks[name], message, "put the image there, or remove the mask"))
-        names = each(wanted, paired, faults, "looking for masks")
+        names = each(wanted, paired, faults, "opening images and masks")
         return Part(_dataset(names, images, masks, labels, cache), list(images))
 
     return divided(root, choice, [part(place) for place in places(root)], faults)

@@ -50,19 +50,23 @@ class Dataset:
         mask_labels: the names of the numbers in masks, from 0; empty where there are no masks.
         names: of the samples.
         read: gives the sample of a number, or raises a `SampleError`; safe to be called from several threads.
+        counts: how many boxes each sample has; None where that is not known before it is read.
     """
 
     labels: tuple[str, ...]
     mask_labels: tuple[str, ...]
     names: Sequence[str]
     read: Callable[[int], Sample]
+    counts: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def subset(self, indices: Sequence[int]) -> Dataset:
         """The samples of these numbers, renumbered."""
-        return replace(self, names=[self.names[i] for i in indices], read=lambda index: self.read(indices[index]))
+        counts = None if self.counts is None else [self.counts[i] for i in indices]
+        names = [self.names[i] for i in indices]
+        return replace(self, names=names, read=lambda index: self.read(indices[index]), counts=counts)
 
 
 class SampleError(CompilerError):

@@ -17,7 +17,7 @@ import numpy as np
 
 from compiler.datasets.checking import clipped, fault_of_box
 from compiler.datasets.folders import MAX_BYTES, Part, class_names, divided, each, file_names, folder, images_of, places
-from compiler.datasets.images import Cache, read_image
+from compiler.datasets.images import Cache, look_at, read_image
 from compiler.datasets.sample import Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.files import whole_file
 from netspec.data_choices import Voc
@@ -80,9 +80,10 @@ def _dataset(
         if name not in images:
             message = f"`{one.file}` has boxes, and there is no image `{where / name}.…`"
             raise SampleError(one.file, message, "put the image there, or remove the file")
+        look_at(images[name])
         return name, np.array([_label(one, number, labels) for number in range(len(one.classes))], dtype=np.int64)
 
-    numbers = dict(each(list(annotations), checked, faults, "checking boxes"))
+    numbers = dict(each(list(annotations), checked, faults, "checking boxes and opening images"))
     names = list(numbers)
     shown_as = file_names(names, images)
 
@@ -95,7 +96,7 @@ def _dataset(
         boxes = clipped(one.boxes, width, height).astype(np.float32)
         return Sample(shown_as[index], image, boxes, numbers[name], one.difficult)
 
-    return Dataset(labels, (), shown_as, read)
+    return Dataset(labels, (), shown_as, read, [len(numbers[name]) for name in names])
 
 
 def _label(one: _Annotation, number: int, labels: tuple[str, ...]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from compiler.datasets.checking import clipped, fault_of_box
 from compiler.datasets.folders import Part, class_names, divided, each, file_names, folder, images_of, places, read_text
-from compiler.datasets.images import Cache, read_image
+from compiler.datasets.images import Cache, look_at, read_image
 from compiler.datasets.sample import Array, Dataset, Faults, Parts, Sample, SampleError
 from compiler.errors import CompilerError
 from compiler.files import write_text
@@ -48,9 +48,10 @@ def _dataset(
     images: dict[str, Path], files: dict[str, Path], labels: tuple[str, ...], cache: Cache, faults: Faults
 ) -> Dataset:
     def boxes_of(name: str) -> tuple[str, Array]:
+        look_at(images[name])
         return name, _read_boxes(files[name], len(labels)) if name in files else np.zeros((0, 5))
 
-    rows = dict(each(list(images), boxes_of, faults, "reading boxes"))
+    rows = dict(each(list(images), boxes_of, faults, "reading boxes and opening images"))
     names = list(rows)
     shown_as = file_names(names, images)
 
@@ -71,7 +72,7 @@ def _dataset(
             np.zeros(len(boxes), dtype=bool),
         )
 
-    return Dataset(labels, (), shown_as, read)
+    return Dataset(labels, (), shown_as, read, [len(rows[name]) for name in names])
 
 
 def corners(boxes: Array) -> Array:

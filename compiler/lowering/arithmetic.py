@@ -137,6 +137,8 @@ class GreatestAlong(nn.Module):
 
 @lowers(ArgMax)
 class ArgMaxLowering(Lowering):
+    chooses = True
+
     @staticmethod
     def torch(op: ArgMax, inputs: tuple[TensorType, ...]) -> nn.Module:
         return GreatestAlong(op.axis)

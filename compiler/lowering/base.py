@@ -64,10 +64,12 @@ class Lowering:
         overwritable: whether the op's backward pass does without its output, so that an activation that alone reads it
             may work in place.
         works_in_place: whether the op can write over its first input; its module then has the attribute `inplace`.
+        chooses: whether it takes the greatest of what it reads, so that rounding may change all that it gives.
     """
 
     overwritable: ClassVar[bool] = False
     works_in_place: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
 
     @staticmethod
     def torch(op: Any, inputs: tuple[TensorType, ...]) -> nn.Module:

@@ -157,6 +157,8 @@ class BestBoxes(nn.Module):
 
 @lowers(Nms)
 class NmsLowering(Lowering):
+    chooses = True
+
     @staticmethod
     def torch(op: Nms, inputs: tuple[TensorType, ...]) -> nn.Module:
         return BestBoxes(op.iou, op.score, op.detections, op.candidates, op.background, op.agnostic, op.min_size)
@@ -175,7 +177,7 @@ class NmsLowering(Lowering):
         boxes, scores, own = _scored(op, node, boxes, scores)
         alone = node.types[0].rank == 4 and not op.agnostic
         if op.candidates is not None and not (isinstance(size, int) and size <= op.candidates):
-            count, size = _at_most(node, scores, 2, size, op.candidates)
+            count, size = _count_of_class(node, scores, op.score, op.candidates), symbol("of_class")
             scores, places = node.emit_several("TopK", [scores, count], ["best", "places"], axis=2)
             at = node.emit("Unsqueeze", [places, node.constant("inner", [3])], "places_at")
             boxes = node.emit("GatherND", [boxes, at], "candidates", batch_dims=2 if alone else 1)
@@ -222,6 +224,19 @@ def _above(op: Nms, node: Emitter, boxes: str, scores: str, size: int) -> tuple[
     places = node.emit("Reshape", [node.emit("NonZero", [some], "places_left"), node.constant("flat", [-1])], "index")
     boxes = node.emit("Gather", [boxes, places], "boxes_left", axis=1)
     return boxes, node.emit("Gather", [scores, places], "scores_left", axis=1)
+
+
+def _count_of_class(node: Emitter, scores: str, least: float, most: int) -> str:
+    """How many boxes of each class are taken of scores N × C × B, a vector of one: as many as count, 1 at least.
+
+    Putting all in order that a class may have takes longer than all the rest, and mostly few of them count.
+    """
+    counting = node.emit("Greater", [scores, node.scalar("worst", least)], "counting_of_class")
+    ones = node.emit("Cast", [counting], "ones_of_class", to=TensorProto.INT64)
+    many = node.emit("ReduceSum", [ones, node.constant("box_axis", [2])], "many_of_class", keepdims=0)
+    several = node.emit("ReduceMax", [many], "many", keepdims=0)
+    some = node.emit("Max", [several, node.constant("one", [1])], "some")
+    return node.emit("Min", [some, node.constant("most_of_class", [most])], "count")
 
 
 def _foreground(op: Nms, node: Emitter, values: str, name: str) -> str:
@@ -291,14 +306,6 @@ def _large(node: Emitter, boxes: str, least: float, keep: bool = True) -> str:
     return node.emit("GreaterOrEqual", [side, node.scalar("least_side", least)], "large")
 
 
-def _at_most(node: Emitter, x: str, axis: int, size: Dim, most: int) -> tuple[str, Dim]:
-    """The number of entries that are taken along an axis, as a vector of one: `most`, or all that there are."""
-    if isinstance(size, int):
-        return node.constant("count", [min(size, most)]), min(size, most)
-    there = node.emit("Shape", [x], "count_there", start=axis, end=axis + 1)
-    return node.emit("Min", [there, node.constant("count_most", [most])], "count"), size
-
-
 def _kept(node: Emitter, boxes: str, scores: str, overlap: float, least: float, most: int) -> str:
     """The scores, N × C × B, of what suppression keeps of each class; −∞ elsewhere."""
     limits = [node.constant("most", [most]), node.constant("overlap", [overlap]), node.constant("least_score", [least])]
@@ -363,6 +370,8 @@ class BestOfLevels(nn.Module):
 
 @lowers(Proposals)
 class ProposalsLowering(Lowering):
+    chooses = True
+
     @staticmethod
     def torch(op: Proposals, inputs: tuple[TensorType, ...]) -> nn.Module:
         return BestOfLevels(op.levels(*inputs), op.count, op.candidates, op.iou, op.min_size, op.training)

@@ -77,9 +77,12 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic], omitted: int = 0) -> Non
         click.echo(tally(found, omitted), err=True)
 
 
-def load_or_exit(spec: str, settings: Iterable[str], inputs: Iterable[str] = (), served: bool = False) -> Network:
+def load_or_exit(
+    spec: str, settings: Iterable[str], inputs: Iterable[str] = (), served: bool = False, to_train: bool = False
+) -> Network:
     """The checked network, or its served form; after mistakes they are shown and the command ends with 1."""
     checked = check(spec, settings, inputs)
+    checked = checked.to_train() if to_train else checked
     if checked.network is None:
         show_diagnostics(checked.obstacles, checked.omitted)
         sys.exit(1)

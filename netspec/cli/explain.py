@@ -8,9 +8,10 @@ from typing import NoReturn
 import click
 
 from netspec.cli.common import input_option, load_or_exit, refuse, served_option, set_option
+from netspec.deployed import deployed
 from netspec.diagnostics import did_you_mean
 from netspec.explain import explain_container, explain_layer
-from netspec.network import Network, is_under
+from netspec.network import SERVED, Network, is_under
 
 
 @click.command(epilog="Example: netspec explain lenet5 conv1")
@@ -44,13 +45,21 @@ def command(spec: str, layer: str, settings: tuple[str, ...], inputs: tuple[str,
 def _refuse_unknown(network: Network, path: str) -> NoReturn:
     around = next((known for known in network.left_out if is_under(path, known)), None)
     if around is None:
-        names = [*network.nodes, *network.containers]
-        refuse(f"`{network.name}` has no layer `{path}`", did_you_mean(path, names))
+        refuse(f"`{network.name}` has no layer `{path}`", _served_hint(network, path))
     found = network.left_out[around]
     which = f"`{path}` is left out" if around == path else f"`{path}` is part of `{around}`, which is left out"
     values = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in found.values.items())
     reason = f"`{found.condition}` is false there" + (f": {values}" if values else "")
     refuse(f"{which}, as {reason}", f"its `when` stands at {found.span}")
+
+
+def _served_hint(network: Network, path: str) -> str:
+    """What may have been meant: a layer of the served form, or one that is called nearly so."""
+    form = deployed(network)
+    for name in (path, f"{SERVED}.{path}"):
+        if name in form.nodes or name in form.containers:
+            return f"`{name}` is part of the served form: `netspec explain … {name} --served`"
+    return did_you_mean(path, [*network.nodes, *network.containers])
 
 
 def _heading(network: Network, path: str) -> str:

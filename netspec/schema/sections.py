@@ -232,4 +232,6 @@ def _argument(parameter: Parameter) -> Schema:
         schema["minimum"] = bounds.min
     if bounds and bounds.max is not None:
         schema["maximum"] = bounds.max
+    if bounds and bounds.multiple is not None:
+        schema["multipleOf"] = bounds.multiple
     return documented(expression_or(schema), text)

@@ -48,6 +48,7 @@ class DirectProtocol(LimitedProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._running: Exchange | None = None
+        self._is_held = False
 
     def on_headers_complete(self) -> None:
         """A request begins: an inference request with a plain body of known length is taken here."""
@@ -57,7 +58,7 @@ class DirectProtocol(LimitedProtocol):
             return
         self.end_head()
         previous, self.cycle = self.cycle, exchange
-        if previous is None or previous.response_complete:
+        if (previous is None or previous.response_complete) and not self._is_held:
             self._start_asgi_task(exchange, self.app)
         else:  # it was sent before the last one was answered
             self.flow.pause_reading()
@@ -77,6 +78,21 @@ class DirectProtocol(LimitedProtocol):
             self.cycle.end()
         else:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Goes on to the next request, unless the client leaves unread what it was sent: answers would pile up."""
+        if self.flow.write_paused:
+            self._is_held = True
+            self.flow.pause_reading()
+        else:
+            super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._is_held:
+            self._is_held = False
+            self.on_response_complete()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Drops what the client no longer waits for."""
@@ -143,7 +159,7 @@ class Exchange:
         "_is_due",
         "_is_whole",
         "_parts",
-        "_refused",
+        "_refusal",
         "_task",
         "keep_alive",
         "response_complete",
@@ -159,18 +175,18 @@ class Exchange:
         self._is_due = self._is_whole = False
         self._task: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
-        self._refused: Refused | None = None
+        self._refusal: Reply | None = None  # not the exception, whose traceback would hold what has been read
         self._parts: list[bytes] = []
         try:
             self._admitted = infer.admit(headers, name, version)
         except Refused as refused:
-            self._refused = refused
+            self._refusal = refusal(refused)
 
     def start(self) -> None:
         """The requests before it are answered."""
         self._is_due = True
-        if self._refused is not None:
-            self._send(refusal(self._refused))
+        if self._refusal is not None:
+            self._send(self._refusal)
         elif self._is_whole:
             self._run()
 

@@ -19,14 +19,21 @@ from runtime.server.guard import Guard, check_user, may_administer
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.limits import ConnectionLimits
-from runtime.server.metrics import metrics_routes
+from runtime.server.metrics import metrics_paths, metrics_routes
 from runtime.server.page.routes import page_routes
+from runtime.server.page.status import status_paths
 from runtime.server.rest.app import App, build_app
 from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.openapi import Paths
 from runtime.server.rest.predict import predict_routes
 from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
+
+
+def other_paths() -> Paths:
+    """What is served beside the protocol, for the OpenAPI document; the page itself is for people."""
+    return {**metrics_paths(), **predict_paths(), **status_paths()}
 
 
 class Front:
@@ -52,7 +59,7 @@ class Front:
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
         limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app = build_app(self._repository, self._workers, limits, self._routes(limits), predict_paths())
+        app = build_app(self._repository, self._workers, limits, self._routes(limits), other_paths())
         self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
         await self._http.open(listener)
 

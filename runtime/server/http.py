@@ -15,6 +15,8 @@ from runtime.server.direct import Direct, DirectProtocol, protocol
 from runtime.server.limits import ConnectionLimits
 
 BACKLOG = 2048
+# New connections in one turn of the event loop, which by itself takes one: a busy server would leave them waiting.
+ACCEPTED = 32
 SWEEP_SECONDS = 1.0
 # While it ends, the server goes on listening for so long and answers 503, as clients don't know yet.
 LULL_SECONDS = 0.1
@@ -37,6 +39,7 @@ class HttpServer:
             http=self._protocol,
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -56,14 +59,18 @@ class HttpServer:
         """Begins to answer on a socket from `runtime.server.address.bind`; raises AddressError."""
         listen(listener, BACKLOG)
         self._listener = listener
+        self._listener = listener
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._connection,
-            sock=listener,
-            backlog=BACKLOG,
-            ssl=self._context,
-            ssl_handshake_timeout=self._head_seconds if self._context else None,
-        )
+        self._servers = [
+            await loop.create_server(
+                self._connection,
+                sock=listener.dup(),
+                backlog=BACKLOG,
+                ssl=self._context,
+                ssl_handshake_timeout=self._head_seconds if self._context else None,
+            )
+            for _ in range(ACCEPTED)
+        ]
         self._sweeper = loop.create_task(self._sweep())
 
     async def drain(self, deadline: float) -> None:
@@ -78,7 +85,9 @@ class HttpServer:
         # Who is connected when the socket closes, but not yet accepted, would be cut off; so nobody connects first.
         self._listener.listen(0)
         await asyncio.sleep(LAST_ACCEPTED_SECONDS)
-        self._server.close()
+        self._listener.close()
+        for server in self._servers:
+            server.close()
         for connection in list(self._state.connections):
             connection.shutdown()  # an idle one ends now, a busy one with its answer
         while (self._state.tasks or self._receiving()) and loop.time() < deadline:

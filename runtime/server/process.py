@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 KEYS_SECONDS = 1.0
 SHOWN_NAMES = 5
-# A request leaves no cycles behind: the collector need not look for them every few hundred objects.
-GARBAGE = 50_000
 
 
 class Needed(Enum):
@@ -160,7 +158,7 @@ class _Process:
         self._warn()
         await front.open(self._listener, self._context)
         rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
-        _spare_collector()
+        gc.freeze()  # so that the garbage collector doesn't walk through all that was imported while requests wait
         self._announce(rpc_port)
         with _background(self._watch_keys(), *self._polling()):
             await stop.wait()
@@ -226,12 +224,6 @@ class _Process:
 
     def _polling(self) -> Sequence[Any]:
         return () if self._settings.poll is None else (self._repository.poll(self._settings.poll),)
-
-
-def _spare_collector() -> None:
-    """Keeps the garbage collector from walking through all that was imported while requests wait for it."""
-    gc.freeze()
-    gc.set_threshold(GARBAGE)
 
 
 def _tracing(url: str) -> Any:

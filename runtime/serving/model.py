@@ -150,6 +150,7 @@ class ServedModel:
             self.statistics.in_flight -= 1
             if timer is not None:
                 timer.cancel()
+            del pending  # its future's exception has this frame in its traceback, and so would keep the feeds alive
 
     def _batching_of(self, feeds: Mapping[str, np.ndarray]) -> tuple[int, Hashable]:
         """A request's rows, and the group of those that it may run with."""

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import netspec
+from compiler.datasets.batching import picture_data
 from compiler.datasets.folders import listed
 from compiler.datasets.images import Cache, read_image, read_mask
 from compiler.datasets.loading import load_pictures
@@ -73,6 +75,15 @@ def yolo_file(folder: Path, line: str = "0 0.5 0.5 0.25 0.5") -> YoloText:
         picture(folder / "images" / f"{name}.png")
         (folder / "labels" / f"{name}.txt").write_text(f"{line if name == 'b' else '0 0.5 0.5 0.25 0.5'}\n")
     return YoloText(path=".")
+
+
+def mask_files(folder: Path) -> Masks:
+    """Four images, each with a mask."""
+    for name in NAMES:
+        picture(folder / "images" / f"{name}.png")
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.new("L", (40, 20), 1).save(folder / "masks" / f"{name}.png")
+    return Masks(path=".", names=("background", "cat"))
 
 
 def all_read(choice: Pictures, folder: Path) -> Parts:
@@ -213,6 +224,51 @@ def test_damaged_images_are_named(form: Callable[[Path], Pictures], kind: str, r
     assert reason in refused(choice, tmp_path)
     assert refused(choice, tmp_path).startswith(f"`{file.relative_to(tmp_path)}` ")
     assert len(left_out(choice, tmp_path)) == 1
+
+
+@pytest.mark.parametrize("form", [coco_file, voc_file, yolo_file, mask_files])
+@pytest.mark.parametrize("kind", ["empty", "text"])
+def test_what_is_no_image_is_told_before_any_is_decoded(
+    form: Callable[[Path], Pictures], kind: str, tmp_path: Path
+) -> None:
+    choice = form(tmp_path)
+    damaged(next(tmp_path.rglob("c.png")), kind)
+    with pytest.raises(SampleError, match="can't be read as an image"):
+        load_pictures(choice, tmp_path)
+    parts = load_pictures(choice.model_copy(update={"on_error": "skip"}), tmp_path)
+    assert len(parts.faults.skipped) == 1
+    assert len(parts.train) + len(parts.test) == 3
+
+
+@pytest.mark.parametrize("form", [coco_file, voc_file, yolo_file])
+def test_a_detector_is_not_trained_on_images_without_a_box(form: Callable[[Path], Pictures], tmp_path: Path) -> None:
+    """Beside others that have some, an image without is no mistake; where none has, nothing could be learnt."""
+    network = netspec.load("yolov2", classes=2, width=2)
+    choice = form(tmp_path)
+    for file in tmp_path.rglob("*.txt"):
+        file.write_text("cat\ndog\n" if file.name == "names.txt" else "")
+    for file in tmp_path.rglob("*.xml"):
+        file.write_text("<annotation></annotation>")
+    if form is coco_file:
+        categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+        choice = coco_file(tmp_path, annotations=[], categories=categories)
+    with pytest.raises(
+        CompilerError, match="none of the 3 images to train on has a box, so that nothing could be learnt"
+    ):
+        picture_data(network, choice, tmp_path)
+
+
+def test_what_is_missing_is_told_with_what_to_do(tmp_path: Path) -> None:
+    choice = yolo_file(tmp_path)
+    (tmp_path / "names.txt").unlink()
+    with pytest.raises(CompilerError, match="there is no list of classes") as caught:
+        load_pictures(choice, tmp_path)
+    assert caught.value.help == "write the names into it, one a line, or give them here: `[cat, dog]`"
+    for file in (tmp_path / "images").iterdir():
+        file.unlink()
+    with pytest.raises(CompilerError, match="holds no images") as caught:
+        load_pictures(choice.model_copy(update={"names": ("cat", "dog")}), tmp_path)
+    assert ".jpg, .pgm, .png" in caught.value.help
 
 
 def test_annotations_of_images_that_are_missing(tmp_path: Path) -> None:

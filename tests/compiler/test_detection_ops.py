@@ -181,20 +181,24 @@ def test_boxes_are_cut_off_at_the_borders(size: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("of_class", [False, True], ids=["shared", "of each class"])
 @pytest.mark.parametrize("candidates", [None, 40])
-def test_detections_are_those_of_the_greedy_loop(of_class: bool, candidates: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "least"), [("B", 0.3), ("300", 0.3), ("300", 0.92), ("B", 0.92)])
+def test_detections_are_those_of_the_greedy_loop(
+    of_class: bool, candidates: int | None, size: str, least: float, tmp_path: Path
+) -> None:
+    """With more than the candidates of a class above the least score, and with fewer."""
     shape = (3, 300, 3) if of_class else (3, 300)
     boxes, scores = some_boxes(*shape), some_scores(3, 300, 3)
     told = f", candidates: {candidates}" if candidates else ""
     network = network_of(
-        f"b: {{shape: [N, B{', 3' if of_class else ''}, 4]}}, s: {{shape: [N, B, 3]}}",
-        f"found: {{nms: 0.4, score: 0.3, detections: 50, from: [b, s]{told}}}",
+        f"b: {{shape: [N, {size}{', 3' if of_class else ''}, 4]}}, s: {{shape: [N, {size}, 3]}}",
+        f"found: {{nms: 0.4, score: {least}, detections: 50, from: [b, s]{told}}}",
     )
     found = run(network, tmp_path, boxes, scores)
     for image in range(3):
         each = boxes[image] if of_class else boxes[image, :, None].expand(-1, 3, -1)
-        expected = expected_detections(each.numpy(), scores[image].numpy(), 0.4, 0.3, 50, candidates)
+        expected = expected_detections(each.numpy(), scores[image].numpy(), 0.4, least, 50, candidates)
         assert detections_of(found, image) == expected
-        assert len(expected) == 50 or candidates
+        assert len(expected) == 50 or candidates or least > 0.9
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -55,13 +55,15 @@ def drawn(network: Network) -> dict[str, Tensor]:
 
 
 class Runs:
-    """A network with the reference's weights or new ones, and with other outputs, in PyTorch and in ONNX Runtime."""
+    """A network with weights or new ones, and with other outputs, in PyTorch and in ONNX Runtime."""
 
-    def __init__(self, network: Network, outputs: dict[str, str], folder: Path, with_drawn: bool = True) -> None:
+    def __init__(
+        self, network: Network, outputs: dict[str, str], folder: Path, weights: dict[str, Tensor] | None
+    ) -> None:
         network = replace(network, outputs=outputs, serving=None)
         self.names = list(outputs)
         self.inputs = network.inputs
-        self.module = build(network, weights=drawn(network) if with_drawn else None).eval()
+        self.module = build(network, weights=weights).eval()
         export(network, self.module, folder / "net.onnx", served=False)
         self.session = onnxruntime.InferenceSession(str(folder / "net.onnx"), providers=["CPUExecutionProvider"])
 
@@ -116,7 +118,7 @@ def detection_outputs(form: Network) -> dict[str, str]:
 def test_every_stage_of_ssd_is_the_reference(tmp_path: Path) -> None:
     network, expected = load("ssd300_vgg16"), reference("ssd300_vgg16")["stages"]
     form = with_all_detections(deployed(network, prepared=True))
-    runs = Runs(form, STAGES["ssd300_vgg16"] | detection_outputs(form), tmp_path)
+    runs = Runs(form, STAGES["ssd300_vgg16"] | detection_outputs(form), tmp_path, drawn(network))
     image = drawn_input("image", (1, 3, 300, 300))
     for found in runs(image):
         assert_stages(found, expected)
@@ -137,7 +139,8 @@ def with_given_proposals(name: str) -> Network:
 
 def test_every_stage_of_faster_rcnn_is_the_reference(tmp_path: Path) -> None:
     expected = reference("fasterrcnn_resnet50_fpn")["stages"]
-    runs = Runs(with_given_proposals("fasterrcnn_resnet50_fpn"), STAGES["fasterrcnn_resnet50_fpn"], tmp_path)
+    network = with_given_proposals("fasterrcnn_resnet50_fpn")
+    runs = Runs(network, STAGES["fasterrcnn_resnet50_fpn"], tmp_path, drawn(network))
     rois = torch.tensor(expected["fixed_rois"])[None]
     for found in runs(rois, drawn_input("image", (1, 3, 256, 320))):
         assert_stages(found, expected)
@@ -147,10 +150,44 @@ def test_faster_rcnn_finds_what_the_reference_finds(tmp_path: Path) -> None:
     """Nothing, at 800 × 1000: the drawn weights move every box out of the image."""
     network, expected = load("fasterrcnn_resnet50_fpn"), reference("fasterrcnn_resnet50_fpn")["stages"]["detections"]
     form = deployed(network, prepared=True)
-    runs = Runs(form, detection_outputs(form), tmp_path)
+    runs = Runs(form, detection_outputs(form), tmp_path, drawn(network))
     image = functional.interpolate(seen(drawn_input("image", (1, 3, 256, 320)), network), (800, 1000), mode="bilinear")
     for found in runs(functional.pad(image, (0, 24))):
         assert found["counts"].tolist() == [expected["count"]]
+
+
+# What the reference's last layers give is a thousand times what trained ones give: every score is 1, or no box is left.
+DAMPED = {
+    "ssd300_vgg16": {"head.classification_head": 0.01, "head.regression_head": 0.01},
+    "fasterrcnn_resnet50_fpn": {
+        "rpn.head.cls_logits": 0.01,
+        "rpn.head.bbox_pred": 1e-4,
+        "roi_heads.box_predictor.cls_score": 1.5e-3,
+        "roi_heads.box_predictor.bbox_pred": 1e-3,
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "count"), [("ssd300_vgg16", 200), ("fasterrcnn_resnet50_fpn", 100)])
+def test_the_exported_detections_of_the_references_are_pytorchs(name: str, count: int, tmp_path: Path) -> None:
+    """Of the reference's weights with the last layers damped, so that scores differ: SSD from pixels on."""
+    network = load(name)
+    weights = drawn(network)
+    for key in weights:
+        weights[key] *= next((share for part, share in DAMPED[name].items() if key.startswith(part)), 1)
+    pixels = name == "ssd300_vgg16"
+    form = deployed(network, prepared=not pixels)
+    runs = Runs(form, detection_outputs(form), tmp_path, weights)
+    image = drawn_input("image", (1, 3, 256, 320))
+    image = ((image.clip(-3, 3) / 6 + 0.5) * 255).byte().permute(0, 2, 3, 1) if pixels else seen(image, network)
+    ours, served = runs(image.contiguous())
+    assert ours["counts"].tolist() == served["counts"].tolist() == [count]
+    assert len(ours["scores"].unique()) > 0.9 * count
+    for own, other in ((ours, served), (served, ours)):
+        same = own["labels"][0, :, None] == other["labels"][0]
+        same &= (own["boxes"][0, :, None] - other["boxes"][0]).abs().amax(2) <= 1e-3
+        same &= (own["scores"][0, :, None] - other["scores"][0]).abs() <= 1e-4
+        assert same.any(1).all()
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("faster_rcnn_vgg16", 137_078_239), ("retinanet", 37_968_692)])
@@ -158,7 +195,7 @@ def test_a_small_variant_finds_the_same_in_onnx_runtime(name: str, parameters: i
     assert load(name).parameters() == parameters
     settings = {"features": 16} if name == "faster_rcnn_vgg16" else {"channels": 16, "depths": [1, 1, 1, 1], "prior": 0}
     form = deployed(load(name, classes=3, width=4, **settings), prepared=True)
-    runs = Runs(form, detection_outputs(form), tmp_path, with_drawn=False)
+    runs = Runs(form, detection_outputs(form), tmp_path, None)
     for shape in ((2, 3, 128, 160), (1, 3, 96, 96)):
         ours, served = runs(torch.rand(shape, generator=torch.Generator().manual_seed(1)))
         assert ours["counts"].tolist() == served["counts"].tolist()

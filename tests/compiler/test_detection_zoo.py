@@ -13,6 +13,9 @@ from test_source import module_of
 from torch.nn import functional
 
 from compiler.export import export
+from compiler.lowering.base import Lowering
+from compiler.lowering.boxes import DecodeBoxesLowering
+from compiler.lowering.suppression import NmsLowering, ProposalsLowering
 from compiler.module import build
 from compiler.source.writing import python_source
 from compiler.verify import agrees, compare
@@ -132,6 +135,36 @@ def test_the_served_form_finds_the_same_boxes(name: str, tmp_path: Path) -> None
     module = lively(network)
     export(network, module, tmp_path / "served.onnx")
     assert agrees(compare(network, module, tmp_path / "served.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("faster_rcnn_vgg16", {"features": 16}), ("yolov3", {"depths": [1, 1, 1, 1, 1]})]
+)
+def test_drawn_weights_that_score_all_boxes_alike_are_verified(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    network = load(name, width=4, **settings)
+    module = build(network)
+    export(network, module, tmp_path / "net.onnx")
+    results = compare(network, module, tmp_path / "net.onnx")
+    assert [result.detections for result in results] == [100, 300]
+    assert agrees(results, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lowering", "changed"),
+    [(NmsLowering, {"iou": 0.9}), (ProposalsLowering, {"iou": 0.9}), (DecodeBoxesLowering, {"clip": 0.1})],
+)
+def test_verify_tells_a_wrong_choice_and_what_is_wrong_before_it(
+    lowering: type[Lowering], changed: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = load("faster_rcnn_vgg16", width=4, features=16)
+    module = build(network)
+    right = lowering.onnx
+    wrong = staticmethod(lambda op, node: right(op.model_copy(update=changed), node))
+    monkeypatch.setattr(lowering, "onnx", wrong)
+    export(network, module, tmp_path / "net.onnx")
+    assert not agrees(compare(network, module, tmp_path / "net.onnx"), 1e-3)
 
 
 @pytest.mark.parametrize("name", REGIONS)

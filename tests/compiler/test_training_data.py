@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from compiler.batches import Data
@@ -20,6 +21,7 @@ from compiler.errors import CompilerError
 from compiler.metrics import Metrics
 from compiler.pictures import draw_curves
 from netspec import load
+from netspec.cli.main import cli
 
 X = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
 CLASSES = np.arange(16) % 4
@@ -254,3 +256,18 @@ def test_a_loss_of_zero_is_drawn_without_a_warning(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         draw_curves([Metrics(0, {"loss": 0.0}, {"loss": 0.0}, 0.1, 1.0, 1.0)], {}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").is_file()
+
+
+def test_train_refuses_in_the_words_in_which_validate_warns(tmp_path: Path) -> None:
+    """With the place, and as an error."""
+    path = tmp_path / "net.yaml"
+    text = "netspec: 1\ninputs: {image: {shape: [N, 1, 8, 8]}}\nnet: [flatten, {linear: 9}]\n"
+    path.write_text(text + "train: {data: digits, optimizer: {sgd: 0.1}, epochs: 1}\n")
+    warned = CliRunner().invoke(cli, ["validate", str(path)])
+    done = CliRunner().invoke(cli, ["train", str(path), "--out", str(tmp_path / "run")])
+    assert (warned.exit_code, done.exit_code) == (0, 1)
+    said = "[recipe-mismatch]: `digits` has 10 classes; the output `1` is N × 9\n"
+    assert f"warning{said}" in warned.output
+    assert f"error{said}" in done.output
+    assert "give its last layer 10 features" in done.output
+    assert not (tmp_path / "run").exists()

@@ -155,9 +155,30 @@ def test_a_chain_of_extensions_and_a_library_of_blocks(tmp_path: Path) -> None:
     assert checked.valid
     assert checked.diagnostics == ()  # no warning of `other`, which is the library's
     assert not netspec.check(top, ["n=6"]).network.as_written
-    alone = check_source(Source("alone.yaml", netspec.load(top).text)).network
-    assert alone is not None  # the library's blocks are written out too
-    assert alone.containers["a"].kind == "pair"
+    written = check_source(Source("alone.yaml", netspec.load(top).text))
+    assert written.network is not None  # the library's blocks are written out too
+    assert written.network.containers["a"].kind == "pair"
+    assert written.diagnostics == ()  # those that are used
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "unet", "resnet101"])
+def test_a_spec_of_the_zoo_written_out_brings_no_warning(name: str) -> None:
+    network = netspec.load(name)
+    written = check_source(Source("alone.yaml", network.text))
+    assert written.diagnostics == ()
+    assert written.network is not None
+    assert written.network.parameters() == network.parameters()
+
+
+def test_a_block_that_an_argument_may_name_is_no_block_without_use() -> None:
+    text = """
+netspec: 1
+args: {unit: {type: layer, default: wide}}
+inputs: {x: {shape: [N, 4]}}
+blocks: {wide: {net: [{linear: 8}]}, slim: {net: [{linear: 2}]}}
+net: {a: unit}
+"""
+    assert check_source(Source("net.yaml", text)).diagnostics == ()
 
 
 def test_in_a_library_an_argument_that_holds_a_layer_is_a_kind_in_its_own_block_only(tmp_path: Path) -> None:

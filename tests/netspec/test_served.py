@@ -65,3 +65,12 @@ def test_differences_between_served_layers_are_told(spec: Path, tmp_path: Path) 
     other.write_text(SPEC.replace("argmax: 1", "softmax: 1"), encoding="utf-8")
     assert "the same network" in said("diff", spec, other)
     assert "argmax → softmax" in said("diff", spec, other, "--served", "--all")
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"), [("deploy.mask", "deploy.mask"), ("mask", "deploy.mask"), ("prepare_image",) * 2]
+)
+def test_explaining_a_layer_that_only_the_served_form_has_names_the_option(spec: Path, asked: str, meant: str) -> None:
+    done = CliRunner().invoke(cli, ["explain", str(spec), asked])
+    assert done.exit_code == 1
+    assert f"`{meant}` is part of the served form: `netspec explain … {meant} --served`" in done.output

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from runtime.serving.repository import Repository
 from runtime.serving.sources import Files, Folder
 
 T = TypeVar("T")
+Answer = tuple[int, dict[bytes, bytes], bytes]
 LIMITS = BodyLimits(max_body=200_000, max_pending=400_000, seconds=5)
 
 
@@ -70,6 +71,33 @@ class Served:
     def infer(self, *inputs: dict[str, Any], model: str = "m", **fields: Any) -> httpx.Response:
         """Asks a model with tensors as JSON."""
         return self.post(f"/v2/models/{model}/infer", json={"inputs": inputs, **fields})
+
+    def infer_raw(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Asks with nothing between the test and the application."""
+        return self.run(self._infer(path, body, headers))
+
+    def infer_together(self, path: str, bodies: Sequence[bytes]) -> list[Answer]:
+        """Asks several times at once."""
+
+        async def ask() -> list[Answer]:
+            return list(await asyncio.gather(*(self._infer(path, body, {}) for body in bodies)))
+
+        return self.run(ask())
+
+    async def _infer(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        sent: list[Any] = []
+        told = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+        messages = [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app({"type": "http", "method": "POST", "path": path, "headers": told}, receive, send)
+        return sent[0]["status"], dict(sent[0]["headers"]), bytes(sent[1]["body"])
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One model on one server beside the bare runtime: the loads in turns with a raw loop, so that both see the same machine."""
+"""One model on one server beside the bare runtime: loads and raw loops in turns, so that both see the same machine."""
 
 from __future__ import annotations
 

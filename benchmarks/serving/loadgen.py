@@ -30,8 +30,8 @@ PATIENCE = 30.0  # seconds without any answer after which what is still asked co
 class Load:
     """What is sent: to a port of this machine, for `seconds` after a warm-up, or `requests` in all.
 
-    `rate` is the number of requests a second of an open loop, None for a closed one; `connections` is the concurrency of
-    a closed loop, and the most connections that an open one opens.
+    `rate` is the number of requests a second of an open loop, None for a closed one; `connections` is the concurrency
+    of a closed loop, and the most connections that an open one opens.
     """
 
     port: int

@@ -1,4 +1,4 @@
-"""A small multilayer perceptron over REST in JSON: requests a second beside other servers, and the latency that is added."""
+"""A small multilayer perceptron over REST in JSON: requests a second beside other servers, and the added latency."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def zoo_model(name: str, folder: Path) -> Path:
-    """A file of a network of the zoo, with weights as drawn; written by a process of its own, which takes PyTorch along."""
+    """A file of a network of the zoo with weights as drawn, written by a process that takes PyTorch along."""
     path = folder / f"{name}.onnx"
     in_child(_write, name, path)
     return path

@@ -1,7 +1,7 @@
 """Other servers with the same model on the same machine, each in an environment of its own.
 
-`benchmarks/serving/rivals/README.md` says how the environments are made. A server whose environment is not there is left
-out, and the result says so.
+`benchmarks/serving/rivals/README.md` says how the environments are made. A server whose environment is not there is
+left out, and the result says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server that is asked for ten times what it can do: whom it serves, how soon it turns the others away, what is left."""
+"""A server that is asked for ten times what it can do: whom it serves, and how soon it turns the others away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 from benchmarks.measuring import Result, keep
 from benchmarks.serving.loadgen import Load, Outcome, drive, load_process
 from benchmarks.serving.models import bare_session, zoo_model
-from benchmarks.serving.processes import Server, netspec_serve
+from benchmarks.serving.processes import netspec_serve
+from benchmarks.serving.watching import Memory
 from benchmarks.serving.wire import Exchange, binary_request, infer_path
 
 MODEL = "resnet18"
@@ -66,24 +67,6 @@ class Probe(threading.Thread):
         return max(0.0, max(bad, default=ended) + PROBE_SECONDS - ended)
 
 
-class Memory(threading.Thread):
-    """The resident bytes of a server, twice a second."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__(daemon=True)
-        self.samples = [server.memory()]
-        self._server = server
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        while not self._ended.wait(0.5):
-            self.samples.append(self._server.memory())
-
-    def end(self) -> None:
-        self._ended.set()
-        self.join()
-
-
 def measure(path: Path, load: Executor, seconds: float) -> list[Result]:
     drawn = np.random.default_rng(0)
     feeds = {"image": drawn.standard_normal((1, 3, SIDE, SIDE), np.float32)}
@@ -96,7 +79,6 @@ def measure(path: Path, load: Executor, seconds: float) -> list[Result]:
         either = [Exchange(request, frozenset({200, 503}), expected)]
         probe, memory = Probe(server.port, request), Memory(server)
         probe.start()
-        memory.start()
         over = load.submit(drive, Load(server.port, either, CONNECTIONS, seconds, rate=TIMES * capacity)).result()
         time.sleep(2.0)
         probe.end()
@@ -106,7 +88,7 @@ def measure(path: Path, load: Executor, seconds: float) -> list[Result]:
 
 def results(over: Outcome, capacity: float, recovery: float, memory: list[int]) -> list[Result]:
     """The figures of what the load met."""
-    print(over.show(), [m>>20 for m in memory])
+    print(over.show())
     asked = over.count(200) + over.count(503)
     details = {
         "capacity a second": capacity,
@@ -124,39 +106,18 @@ def results(over: Outcome, capacity: float, recovery: float, memory: list[int]) 
     accepted = {"accepted, p99": 1000 * over.percentile(99), "queue bound / throughput": 1000 * bound}
     refused = {"refused, p50": 1000 * over.percentile(50, 503), "refused, p99": 1000 * over.percentile(99, 503)}
     name = f"at {TIMES} × capacity"
-    peak = max(memory) / memory[0]
+
+    def figure(kind: str, what: str, value: float, limit: float, times: dict[str, float]) -> Result:
+        return Result(f"serving_overload_{kind}", what, value, limit, True, times, details)
+
+    ratio = over.percentile(99) / bound
+    grown = max(memory) / memory[0]
     return [
-        Result(
-            "serving_overload_accepted",
-            f"99th percentile of what is accepted {name} over queue bound / throughput",
-            over.percentile(99) / bound,
-            1.5,
-            True,
-            accepted,
-            details,
-        ),
-        Result(
-            "serving_overload_refused",
-            f"ms until a 503 {name}, p99",
-            refused["refused, p99"],
-            50,
-            True,
-            refused,
-            details,
-        ),
-        Result(
-            "serving_overload_faults",
-            f"answers {name} that are wrong or lost",
-            over.wrong + over.lost,
-            0,
-            True,
-            {},
-            details,
-        ),
-        Result(
-            "serving_overload_memory", f"most resident memory {name} over that before", peak, 1.25, True, {}, details
-        ),
-        Result("serving_overload_recovery", f"seconds to recover after {name}", recovery, 1.0, True, {}, details),
+        figure("accepted", f"p99 of what is accepted {name} over queue bound / throughput", ratio, 1.5, accepted),
+        figure("refused", f"ms until a 503 {name}, p99", refused["refused, p99"], 50, refused),
+        figure("faults", f"answers {name} that are wrong or lost", over.wrong + over.lost, 0, {}),
+        figure("memory", f"most resident memory {name} over that before", grown, 1.25, {}),
+        figure("recovery", f"seconds to recover after {name}", recovery, 1, {}),
     ]
 
 

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import click
 import orjson
 
-from runtime.cli.options import threads_option
+from runtime.cli.options import options, threads_option
 from runtime.cli.serve_options import MODEL_OPTIONS
-from runtime.cli.serve_options import options as model_options
 from runtime.deploy import kserve, ray_serve, triton
 from runtime.deploy.models import Deployed, open_models
 from runtime.deploy.scale import Scale
@@ -51,10 +50,7 @@ ONLY = {
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the models will run."
 )
 @threads_option
-@click.option(
-    "--instances", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Runs at once."
-)
-@model_options(MODEL_OPTIONS)
+@options(MODEL_OPTIONS)
 @click.option(
     "--backend",
     type=click.Choice(["onnxruntime", "python"]),
@@ -103,14 +99,14 @@ def command(
         given["threads"] = given["threads"] or 1  # a share of a machine is asked for by number
     chosen = {field.name: given.pop(field.name) for field in fields(ModelOptions) if field.name in given}
     # They are only looked at here; a configuration says where they run.
-    options = ModelOptions(**chosen, device="cpu")
-    deployed = open_models(models, name, options)
+    served = ModelOptions(**chosen, device="cpu")
+    deployed = open_models(models, name, served)
     if target == "triton":
         files = triton.repository(deployed, given["backend"] or "onnxruntime", gpu)
     elif target == "kserve":
-        files = kserve.services(deployed, _scale(options, gpu, given), given["storage"], given["image"])
+        files = kserve.services(deployed, _scale(served, gpu, given), given["storage"], given["image"])
     else:
-        files = ray_serve.application(deployed, _scale(options, gpu, given), folder)
+        files = ray_serve.application(deployed, _scale(served, gpu, given), folder)
     write_folder(folder, files, force)
     _tell(target, folder, deployed, files, style)
 

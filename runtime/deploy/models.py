@@ -10,10 +10,10 @@ from runtime.deploy.side_files import side_files
 from runtime.engine_options import EngineOptions
 from runtime.errors import ModelError
 from runtime.model_path import find_model
+from runtime.probing import probe
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions, Warmup, WarmupInput
 from runtime.serving.rows import rows_are_independent
-from runtime.serving.warmup import probe
 from runtime.session import Session
 
 # What is a name to every engine: a folder, a part of a URL, a word of YAML.

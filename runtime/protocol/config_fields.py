@@ -12,8 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from runtime.protocol.config_text import ConfigText
 from runtime.protocol.messages import Message
 
-# Read by `model_config`. Of a message, all its fields that the other tables don't name are honoured only if they are
-# here themselves; a map is a field like any other.
+# Read by `model_config` and `config_device`. A map is a field like any other.
 HONOURED = frozenset(
     {
         "name",

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from runtime.protocol.description import PLATFORM
 from runtime.protocol.messages import Message, ModelConfig
-from runtime.protocol.model_config import BACKEND, ELEMENT_TYPES, PLATFORM
+from runtime.protocol.model_config import BACKEND, ELEMENT_TYPES
 from runtime.serving.model import ServedModel
 from runtime.serving.options import Warmup, WarmupInput
 from runtime.tensors import TensorSpec

@@ -1,6 +1,5 @@
 """A ``config.pbtxt`` in Triton's form: what it asks for becomes options, or is refused with its place and a reason."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -11,13 +10,11 @@ from runtime.protocol.config_device import device_fields
 from runtime.protocol.config_fields import check_fields
 from runtime.protocol.config_text import ConfigText, parse_config, parse_json
 from runtime.protocol.datatypes import DATATYPES
+from runtime.protocol.description import PLATFORM
 from runtime.protocol.messages import DataType, Message, message_class
 from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
 from runtime.tensors import TensorSpec
 
-log = logging.getLogger(__name__)
-
-PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
 
 # The types of elements, by their numbers in a configuration.
@@ -51,8 +48,7 @@ def read_override(model: str, text: str, defaults: ModelOptions) -> ModelOptions
 
 def _options(config: ConfigText, model: str, folder: Path | None, defaults: ModelOptions) -> ModelOptions:
     """What the configuration of `model` asks for; `folder` is where its files are, None where it may have none."""
-    for warning in check_fields(config):
-        log.warning("%s", warning)
+    warnings = check_fields(config)
     _check_identity(config, model)
     message = config.message
     max_batch = _max_batch(config, defaults)
@@ -74,6 +70,7 @@ def _options(config: ConfigText, model: str, folder: Path | None, defaults: Mode
             for nth, output in enumerate(message.output)
             if output.label_filename
         },
+        warnings=warnings,
         **device_fields(config, defaults),
     )
     try:

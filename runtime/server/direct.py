@@ -231,6 +231,9 @@ class Exchange:
     async def _answer(self, admitted: Admitted) -> None:
         body, self._parts = aligned(self._parts, admitted.json_size or 0), []
         try:
+            # Who leaves answers unread gets no more of them to be stored.
+            if self._connection.flow.write_paused:
+                await self._connection.flow.drain()
             reply = await self._infer.answer(admitted, body)
         except (Exception, asyncio.CancelledError) as error:
             reply = reply_to(error)

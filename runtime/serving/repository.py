@@ -279,6 +279,8 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
             can't run together although they should.
         DeviceError: the device doesn't work here.
     """
+    for warning in options.warnings:
+        log.warning("%s", warning)
     session = Session(path, options)
     check_declared(session, options)
     batched = options.max_batch > 1 and rows_are_independent(session)

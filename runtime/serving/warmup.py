@@ -6,13 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import ModelError, UserError
-from runtime.metadata import ImagePixels, ImagePreprocess
+from runtime.probing import filled, probe
 from runtime.serving.options import Warmup, WarmupInput
 from runtime.session import Session
-from runtime.tensors import Dimension, TensorSpec
-
-# The side of the square image that a model is tried on where it takes images of any size.
-IMAGE_SIDE = 224
+from runtime.tensors import TensorSpec
 
 
 def warm_up(session: Session, warmups: tuple[Warmup, ...], batched: bool) -> None:
@@ -29,43 +26,11 @@ def warm_up(session: Session, warmups: tuple[Warmup, ...], batched: bool) -> Non
         _run(session, feeds, "the warm-up on zeros")
 
 
-def probe(session: Session, rows: int, generator: np.random.Generator | None = None) -> dict[str, np.ndarray]:
-    """Feeds of `rows` rows, zeros or random numbers; empty where a size is free and nothing says what it may be."""
-    feeds = {}
-    for spec in session.inputs:
-        shape = _known_shape(spec, session, rows)
-        if shape is None:
-            return {}
-        feeds[spec.name] = _filled(spec, shape, generator)
-    return feeds
-
-
 def _run(session: Session, feeds: Mapping[str, np.ndarray], what: str) -> None:
     try:
         session.run(feeds)
     except UserError as error:
         raise ModelError(f"{session.path}: {what} failed: {error.message}", error.help) from None
-
-
-def _known_shape(spec: TensorSpec, session: Session, rows: int) -> tuple[int, ...] | None:
-    """The shape of an input for `rows` rows, None where it can't be told."""
-    sides = _image_sides(spec, session)
-    shape: list[int] = []
-    for axis, size in enumerate(spec.shape):
-        known = size if isinstance(size, int) else rows if axis == 0 else sides.get(axis)
-        if known is None:
-            return None
-        shape.append(known)
-    return tuple(shape) if spec.shape else None
-
-
-def _image_sides(spec: TensorSpec, session: Session) -> dict[Dimension, int]:
-    """Where an input is an image, the sides to try it on, by axis."""
-    contract = session.metadata.preprocess.get(spec.name)
-    if isinstance(contract, ImagePreprocess):
-        height, width = contract.size or (IMAGE_SIDE, IMAGE_SIDE)
-        return {2: height, 3: width}
-    return {1: IMAGE_SIDE, 2: IMAGE_SIDE} if isinstance(contract, ImagePixels) else {}
 
 
 def _configured(warmup: Warmup, spec: TensorSpec, path: Path, batched: bool) -> np.ndarray:
@@ -77,7 +42,7 @@ def _configured(warmup: Warmup, spec: TensorSpec, path: Path, batched: bool) -> 
         raise ModelError(f"{path}: warm-up '{warmup.name}' gives '{spec.name}' as {list(shape)}, but it is {spec}")
     if isinstance(given.data, Path):
         return _from_file(warmup, given, given.data, spec, shape)
-    return _filled(spec, shape, np.random.default_rng(0) if given.data == "random" else None)
+    return filled(spec, shape, np.random.default_rng(0) if given.data == "random" else None)
 
 
 def _from_file(warmup: Warmup, given: WarmupInput, file: Path, spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:
@@ -88,11 +53,3 @@ def _from_file(warmup: Warmup, given: WarmupInput, file: Path, spec: TensorSpec,
         reason = error.strerror if isinstance(error, OSError) else f"it doesn't hold {spec.dtype} {list(given.shape)}"
         raise ModelError(f"warm-up '{warmup.name}' can't read {file}: {reason}") from None
     return np.ascontiguousarray(np.broadcast_to(row, shape))
-
-
-def _filled(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator | None) -> np.ndarray:
-    if spec.dtype.hasobject:
-        return np.full(shape, "", object)
-    if generator is None or spec.dtype.kind not in "f":
-        return np.zeros(shape, spec.dtype)
-    return generator.standard_normal(shape).astype(spec.dtype)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import uvicorn
 
 from runtime.protocol.model_config import read_config, read_override
+from runtime.server.address import bind
+from runtime.server.direct import Direct
+from runtime.server.http import HttpServer
+from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import App, build_app
 from runtime.server.rest.bodies import BodyLimits
 from runtime.serving.options import ModelOptions
@@ -100,17 +102,19 @@ class Served:
         return sent[0]["status"], dict(sent[0]["headers"]), bytes(sent[1]["body"])
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[str]:
-        """Listens on a port of the loopback while it is entered; gives ``host:port``."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(self.app, lifespan="off", ws="none", log_level="warning", access_log=False)
-        server = uvicorn.Server(config)
-        serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)
+    def listening(self, direct: bool = True) -> Iterator[str]:
+        """Listens on a port of the loopback while it is entered; gives ``host:port``.
+
+        Inference goes the short way, as it does in a server without a log of requests, or else through the application.
+        """
+        listener = bind("127.0.0.1", 0)
+        short = Direct(self.app.infer, lambda headers: None) if direct else None
+        server = HttpServer(self.app, ConnectionLimits(), None, short)
+        self.run(server.open(listener))
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
-            serving.result(10)
+            self.run(server.drain(0))
 
 
 def error_of(response: httpx.Response, status: int) -> str:

@@ -47,18 +47,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return saved
 
 
-@pytest.fixture(scope="module")
-def echoes(models: dict[str, Path]) -> Iterator[str]:
+@pytest.fixture(scope="module", params=["direct", "asgi"])
+def echoes(models: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[str]:
     served = Served(models)
-    with served.listening() as address:
+    with served.listening(request.param == "direct") as address:
         yield address
     served.close()
 
 
-@pytest.fixture
-def digits(classifier: Path) -> Iterator[str]:
+@pytest.fixture(params=["direct", "asgi"])
+def digits(classifier: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     served = Served({"digits": classifier})
-    with served.listening() as address:
+    with served.listening(request.param == "direct") as address:
         yield address
     served.close()
 

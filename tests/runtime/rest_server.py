@@ -108,7 +108,7 @@ class Served:
         Inference goes the short way, as it does in a server without a log of requests, or else through the application.
         """
         listener = bind("127.0.0.1", 0)
-        short = Direct(self.app.infer, lambda headers: None) if direct else None
+        short = Direct(self.app.infer, lambda headers: None) if direct and isinstance(self.app, App) else None
         server = HttpServer(self.app, ConnectionLimits(), None, short)
         self.run(server.open(listener))
         try:

@@ -27,6 +27,8 @@ from runtime.tensors import TensorSpec
 # Tensors of so many dimensions are taken for images.
 IMAGE_RANK = 4
 
+PASSES = 3
+
 
 def read_shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """The sizes of inputs by name, each written ``image=1x3x224x224``."""
@@ -159,13 +161,13 @@ def _devices(asked: EngineOptions) -> tuple[list[Device], list[str]]:
 def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> tuple[list[Measured], int]:
     """Measures the jobs until the time `end`, a share of it for each; and how many settings there was no time for.
 
-    Each is measured twice, the second time in reverse order, and the better time counts: what else a machine does comes
-    and goes, and can only slow a run down. A way to load the model that fails is noted; raises its error if all do.
-    A bar on a terminal tells how far it is.
+    Each is measured in several passes, every other in reverse order, and its best time counts: what else a machine does
+    comes and goes, and can only slow a run down. A way to load the model that fails is noted, and raised if all fail. A
+    bar on a terminal tells how far it is.
     """
     best: dict[tuple[EngineOptions, int], Measured] = {}
     failed: dict[EngineOptions, UserError] = {}
-    passes = [*jobs, *reversed(jobs)]
+    passes = [job for number in range(PASSES) for job in jobs[:: -1 if number % 2 else 1]]
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for position in progress.track(range(len(passes)), description="measuring"):

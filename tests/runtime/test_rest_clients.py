@@ -17,6 +17,11 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tests.runtime.conftest import LABELS, save
 from tests.runtime.rest_server import Served
 
+# A client that is closed already closes itself again when it is collected, in whatever thread that happens.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*InferenceServerClient.__del__:pytest.PytestUnraisableExceptionWarning"
+)
+
 ELEMENTS = [
     (TensorProto.BOOL, np.bool_, [True, False]),
     (TensorProto.UINT8, np.uint8, [0, 255]),

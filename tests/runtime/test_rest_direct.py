@@ -1,4 +1,4 @@
-"""Inference over sockets, by the short way that the protocol has for it: what a connection can carry, and do to it."""
+"""What connections can do to the short way of inference: requests in parts, answers unread, bodies promised, noise."""
 
 import json
 import socket
@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from runtime.server.rest.bodies import BodyLimits
 from runtime.session import Session
 from tests.runtime.conftest import save
-from tests.runtime.rest_server import LIMITS, Served
+from tests.runtime.rest_server import Served
 from tests.runtime.test_rest_fuzz import QUICK
 
 WIDE = 60_000  # numbers in an answer that is larger than what sockets hold by themselves, when a few of them wait
@@ -34,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "echo": save(folder / "echo.onnx", [echo], *pair),
         "wide": save(folder / "wide.onnx", [tile], *widened, {"times": np.array([1, WIDE])}),
     }
-    one = Served(models, BodyLimits(LIMITS.max_body, LIMITS.max_pending, seconds=0.3), max_queue=2, max_batch=1)
+    one = Served(models, max_queue=2, max_batch=1)
     yield one
     one.close()
 
@@ -103,25 +102,6 @@ def wide(identity: int = 0) -> bytes:
     return request(json.dumps(asked).encode(), model="wide")
 
 
-def test_requests_that_follow_one_another(connection: Connection) -> None:
-    for value in range(3):
-        connection.say(request(body_of(value)))
-        status, headers, body = connection.answer()
-        assert (status, headers["content-type"]) == (200, "application/json")
-        assert "date" in headers
-        assert json.loads(body)["outputs"][0]["data"] == [value, value]
-
-
-def test_requests_that_do_not_wait_for_answers_get_them_in_order(connection: Connection) -> None:
-    asked = [request(body_of(0, identity="0")), b"GET /v2/health/live HTTP/1.1\r\nHost: s\r\n\r\n"]
-    asked += [request(body_of(value, identity=str(value))) for value in range(1, 5)]
-    asked += [request(b"{}"), request(body_of(9, identity="9"))]
-    connection.say(b"".join(asked))
-    answers = [connection.answer() for _ in asked]
-    assert [status for status, _, _ in answers] == [200] * 6 + [400, 200]
-    assert [json.loads(body).get("id") for _, _, body in answers] == ["0", None, "1", "2", "3", "4", None, "9"]
-
-
 def test_a_request_that_comes_byte_by_byte(connection: Connection) -> None:
     for part in request(body_of(3)):
         connection.say(bytes([part]))
@@ -157,37 +137,6 @@ def test_a_body_is_waited_for_where_that_is_asked(connection: Connection) -> Non
     assert connection.file.readline() == b"\r\n"
     connection.say(body)
     assert connection.answer()[0] == 200
-
-
-@pytest.mark.parametrize(
-    ("asked", "status", "text"),
-    [
-        (request(b"", length=LIMITS.max_body + 1), 413, "larger than 200000 bytes"),
-        (request(b"", model="other", length=10), 404, "there is no model 'other'"),
-        (request(b"", "Inference-Header-Content-Length: -1", length=10), 400, "Inference-Header-Content-Length"),
-    ],
-)
-def test_what_is_wrong_already_is_told_before_the_body(
-    connection: Connection, asked: bytes, status: int, text: str
-) -> None:
-    connection.say(asked)
-    found, _, body = connection.answer()
-    assert (found, text in json.loads(body)["error"]) == (status, True)
-
-
-def test_a_body_that_was_refused_is_passed_over(connection: Connection) -> None:
-    connection.say(request(bytes(1000), model="other"))
-    assert connection.answer()[0] == 404
-    connection.say(request(body_of(5)))
-    assert json.loads(connection.answer()[2])["outputs"][0]["data"] == [5, 5]
-
-
-def test_a_slow_body_is_408(connection: Connection) -> None:
-    connection.say(request(b"{", length=100))
-    status, headers, body = connection.answer()
-    assert (status, headers["connection"]) == (408, "close")
-    assert "did not arrive within 0.3 s" in json.loads(body)["error"]
-    assert connection.ended()
 
 
 def test_who_does_not_read_is_not_worked_for(served: Served, address: tuple[str, int]) -> None:
@@ -252,23 +201,6 @@ def test_a_full_queue_is_503_before_the_body(served: Served, address: tuple[str,
     assert [json.loads(asker.answer()[2])["outputs"][0]["data"][0] for asker in askers[:3]] == [0, 1, 2]
     for asker in askers:
         asker.close()
-
-
-def test_a_request_whose_client_leaves_is_dropped(served: Served, address: tuple[str, int], gate: Any) -> None:
-    opened, entered = gate
-    model = served.repository.model("echo")
-    before = model.statistics.abandoned
-    first, second = Connection(address), Connection(address)
-    first.say(request(body_of(0)))
-    assert entered.wait(5)
-    second.say(request(body_of(1)))
-    until(lambda: model.queue_depth == 1)
-    second.close()
-    until(lambda: model.queue_depth == 0)
-    opened.set()
-    assert first.answer()[0] == 200
-    assert model.statistics.abandoned == before + 1
-    first.close()
 
 
 def test_the_room_of_bodies_is_given_back(address: tuple[str, int]) -> None:

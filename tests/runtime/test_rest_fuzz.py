@@ -15,7 +15,7 @@ from runtime.protocol.datatypes import DATATYPES
 from tests.runtime.conftest import save
 from tests.runtime.rest_server import Served
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 JSON = st.recursive(

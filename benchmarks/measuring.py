@@ -112,6 +112,11 @@ def netspec_command() -> str:
     return command
 
 
+def as_installed() -> dict[str, str]:
+    """An environment in which Python keeps byte code, as an installer does: without it, all is compiled every time."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def in_child(function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     """What a function gives in a fresh process, where no memory and no cache of other measurements is in its way."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -8,7 +8,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measuring import Result, alternate, medians, netspec_command, paired_ratio, publish
+from benchmarks.measuring import Result, alternate, as_installed, medians, netspec_command, paired_ratio, publish
 
 ROUNDS = 7
 PARAMETERS = "60,192,808"
@@ -19,7 +19,7 @@ torchinfo.summary(resnet152.Resnet152(), (1, 3, 224, 224))
 
 
 def output(folder: str, *words: str) -> str:
-    return subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True, env=as_installed()).stdout
 
 
 def measure() -> Result:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measuring import Result, alternate, medians, netspec_command, paired_ratio, publish
+from benchmarks.measuring import Result, alternate, as_installed, medians, netspec_command, paired_ratio, publish
 
 ROUNDS = 25
 SPEC = Path(__file__).parent.parent / "specs" / "digits" / "resnet.yaml"
@@ -16,7 +16,7 @@ def measure() -> Result:
     command = netspec_command()
 
     def run(*words: str) -> None:
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=as_installed())
 
     times = alternate(
         {

@@ -11,14 +11,14 @@ from netspec import files
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
     """As `netspec.files.whole_file`.
 
     Raises:
         CompilerError: the folder can't be written to, or the disk is full.
     """
     try:
-        with files.whole_file(path) as temporary:
+        with files.whole_file(path, lasting) as temporary:
             yield temporary
     except OSError as error:
         help = "what stood there before is unchanged" if path.exists() else ""

@@ -10,10 +10,14 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, moved there when the block ends well and removed when it does not.
 
     What stood at `path` stays until then, and survives a crash at any moment; its mode is kept.
+
+    Args:
+        lasting: wait until the content is on the disk, so that it outlives a power cut as well. What can be made again
+            need not, and large files are written faster than a disk takes them.
 
     Raises:
         OSError: the folder can't be written to, or the disk is full.
@@ -26,7 +30,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush(temporary)
+        if lasting:
+            _flush(temporary)
         temporary.chmod(mode)
         temporary.replace(path)
     finally:

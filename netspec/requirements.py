@@ -144,10 +144,12 @@ def _of_one(layers: _Layers, names: tuple[str, ...]) -> Requirement | None:
             return None
         offset = works[:step].index(True)
         also = tuple(r for r in range(offset + 1, step) if works[r])
-    low, high = -1, base // step  # offset + step·low fails, offset + step·high works
+    low, high, top = -1, 0, base // step  # offset + step·low fails, offset + step·top works
+    while high < top and (offset + step * high < 1 or refusing(offset + step * high) is not None):
+        low, high = high, min(2 * high + 1, top)  # most networks need little
     while high - low > 1:
         middle = (low + high) // 2
-        if offset + step * middle >= 1 and refusing(offset + step * middle) is None:
+        if refusing(offset + step * middle) is None:
             high = middle
         else:
             low = middle

@@ -8,7 +8,6 @@ from typing import NoReturn
 import click
 
 from netspec.cli.common import input_option, load_or_exit, refuse, served_option, set_option
-from netspec.deployed import deployed
 from netspec.diagnostics import did_you_mean
 from netspec.explain import explain_container, explain_layer
 from netspec.network import SERVED, Network, is_under
@@ -55,6 +54,8 @@ def _refuse_unknown(network: Network, path: str) -> NoReturn:
 
 def _served_hint(network: Network, path: str) -> str:
     """What may have been meant: a layer of the served form, or one that is called nearly so."""
+    from netspec.deployed import deployed  # only where a name is not known
+
     form = deployed(network)
     for name in (path, f"{SERVED}.{path}"):
         if name in form.nodes or name in form.containers:

@@ -58,15 +58,21 @@ class Findings:
         for option, value in (("--threads", row.threads), ("--instances", row.instances)):
             words += [] if value is None else [option, str(value)]
         words += ["--max-batch", str(row.batch)] if self.batched else []
-        return shlex.join(words + self._gpu_words())
+        return shlex.join(words + self._other_words())
 
-    def _gpu_words(self) -> list[str]:
+    def _other_words(self) -> list[str]:
+        """The options that were asked for and are the same in every row."""
         given = {
             "--device-id": self.options.device_id,
             "--gpu-memory": self.options.gpu_memory,
             "--engine-cache": self.options.engine_cache,
         }
-        flags = {"--cuda-graph": self.options.cuda_graph, "--fp16": self.options.fp16}
+        flags = {
+            "--cuda-graph": self.options.cuda_graph,
+            "--fp16": self.options.fp16,
+            "--spinning": self.options.spinning is True,
+            "--no-spinning": self.options.spinning is False,
+        }
         words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         return words + [flag for flag, is_on in flags.items() if is_on]
 

@@ -27,6 +27,8 @@ from runtime.tensors import TensorSpec
 # Tensors of so many dimensions are taken for images.
 IMAGE_RANK = 4
 
+PASSES = 3
+
 
 def read_shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """The sizes of inputs by name, each written ``image=1x3x224x224``."""
@@ -110,8 +112,7 @@ def command(
     shapes = {name: array.shape for name, array in feeds.items()}
     devices, notes = _devices(asked)
     jobs = [Job(path, way, sizes, shapes, 0.0) for device in devices for way in ways(asked, device, tried)]
-    rows = _measure(jobs, started + seconds, notes)
-    left_out = len(jobs) * max(len(sizes), 1) - len(rows)
+    rows, left_out = _measure(jobs, started + seconds, notes)
     findings = Findings(path, asked, shapes, bool(sizes), rows, left_out, notes)
     if style == "json":
         click.echo(as_json(findings))
@@ -157,15 +158,16 @@ def _devices(asked: EngineOptions) -> tuple[list[Device], list[str]]:
     return ["cpu", "cuda"], []
 
 
-def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> list[Measured]:
-    """Measures the jobs until the time `end`, a share of it for each; a bar on a terminal tells how far it is.
+def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> tuple[list[Measured], int]:
+    """Measures the jobs until the time `end`, a share of it for each; and how many settings there was no time for.
 
-    Each is measured twice, the second time in reverse order, and the better time counts: what else a machine does comes
-    and goes, and can only slow a run down. A way to load the model that fails is noted; raises its error if all do.
+    Each is measured in several passes, every other in reverse order, and its best time counts: what else a machine does
+    comes and goes, and can only slow a run down. A way to load the model that fails is noted, and raised if all fail. A
+    bar on a terminal tells how far it is.
     """
-    best: dict[tuple[str, int, int, int], Measured] = {}
+    best: dict[tuple[EngineOptions, int], Measured] = {}
     failed: dict[EngineOptions, UserError] = {}
-    passes = [*jobs, *reversed(jobs)]
+    passes = [job for number in range(PASSES) for job in jobs[:: -1 if number % 2 else 1]]
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for position in progress.track(range(len(passes)), description="measuring"):
@@ -177,7 +179,7 @@ def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> list[Measured
                 continue
             try:
                 for row in measure(job):
-                    key = (row.device, row.threads or 0, row.instances, row.batch)
+                    key = (job.options, row.batch)
                     best[key] = max(row, best.get(key, row), key=lambda row: row.rows_per_second)
             except UserError as error:
                 failed[job.options] = error
@@ -186,4 +188,7 @@ def _measure(jobs: Sequence[Job], end: float, notes: list[str]) -> list[Measured
     for loaded, failure in failed.items():
         way = f"{loaded.device}, threads {loaded.threads_of_a_run}, instances {loaded.instances}"
         notes.append(f"{way}: {failure.message}")
-    return [best[key] for key in sorted(best)]
+    order = {job.options: place for place, job in enumerate(jobs)}
+    wanted = sum(max(len(job.batches), 1) for job in jobs if job.options not in failed)
+    left_out = wanted - sum(way not in failed for way, _ in best)
+    return [best[key] for key in sorted(best, key=lambda key: (order[key[0]], key[1]))], left_out

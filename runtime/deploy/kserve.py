@@ -62,8 +62,11 @@ def services(models: Sequence[Deployed], scale: Scale, storage: str, image: str 
 
 
 def _service_name(name: str) -> str:
-    """The name of a model as a label of DNS, which Kubernetes asks for."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """The name of a model as KServe names services: a label of DNS that begins with a letter; raises ModelError."""
+    service = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not service[0].isalpha():
+        raise ModelError(f"the service '{service}' would not begin with a letter", help="name it with --name")
+    return service
 
 
 def _replicas(scale: Scale) -> dict[str, Any]:

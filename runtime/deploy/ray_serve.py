@@ -57,6 +57,7 @@ def _configuration(scale: Scale, max_queue: int, folder: Path) -> dict[str, Any]
             {
                 "name": "netspec",
                 "route_prefix": "/",
+                "logging_config": {"enable_access_log": False},
                 "import_path": "netspec_application:application",
                 "runtime_env": {"env_vars": {"PYTHONPATH": f"{folder}:${{PYTHONPATH}}", "ORT_DISABLE_TELEMETRY": "1"}},
                 "deployments": [relay, models],

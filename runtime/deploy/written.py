@@ -82,9 +82,11 @@ def _digests(part: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder`, so that what is in it can be moved; what is left in it is removed."""
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}")
+    """A folder from which one can move into `folder`, where that is a file system of its own too; it is removed."""
+    place = folder.resolve()
+    around = place if place.is_dir() else place.parent
+    around.mkdir(parents=True, exist_ok=True)
+    staging = around / f".{place.name}.{os.getpid()}"
     staging.mkdir()
     try:
         yield staging

@@ -22,6 +22,7 @@ from compiler.errors import CompilerError
 from compiler.export import export
 from compiler.lowering.activation import PlainLowering
 from compiler.module import build
+from compiler.onnx_file import PIECE
 from compiler.onnx_graph import IR_VERSION, OPSET
 from compiler.weights import fitting_weights, save_weights
 from netspec import Network, load
@@ -94,6 +95,26 @@ def test_large_weights_go_to_a_side_file(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], module(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_side_file_is_called_by_its_content(tmp_path: Path) -> None:
+    """Of a tensor that is written in several pieces; wherever a number changes, the name does."""
+    text = "netspec: 1\ninputs: {x: {shape: [N, 2100]}}\nnet: [{linear: 2100, bias: false}]\n"
+    network = check_source(Source("wide.yaml", text)).network
+    assert network is not None
+    module = build(network).eval()
+    (weight,) = module.parameters()
+    assert weight.numel() * 4 > PIECE
+    names = set()
+    for place in (None, (0, 0), (1050, 7), (2099, 2099)):
+        if place is not None:
+            with torch.no_grad():
+                weight[place] += 1e-3
+        side = export(network, module, tmp_path / "wide.onnx")
+        assert side == export(network, module, tmp_path / "wide.onnx")
+        assert np.array_equal(np.fromfile(side, np.float32)[: weight.numel()], weight.detach().numpy().ravel())
+        names.add(side.name)
+    assert len(names) == 4
 
 
 def test_outputs_are_called_as_the_spec_calls_them(tmp_path: Path) -> None:

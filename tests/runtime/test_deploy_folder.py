@@ -103,7 +103,11 @@ def test_a_failure_leaves_everything_as_it_was(
     assert failed.exit_code == 1
     assert "No space left on device" in failed.output
     assert content(folder) == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    failed = deploy(tmp_path / "new", classifier)
+    assert failed.exit_code == 1
+    assert not (tmp_path / "new").exists()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert [path for path in folder.iterdir() if path.is_dir()] == [folder / "model"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(classifier: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def options_of(of: Any) -> set[str]:
         ("s3://bucket", ("--memory", "much"), "--memory much is no quantity of Kubernetes"),
         ("s3://bucket", ("--replicas", "3", "--max-replicas", "2"), "--max-replicas 2 is less than --replicas 3"),
         ("", (), "kserve reads models from a storage: name with --storage where you put them"),
+        ("s3://bucket", ("--name", "3d"), "the service '3d' would not begin with a letter"),
         ("s3://bucket", ("--backend", "python"), "--backend goes with triton, not with kserve"),
     ],
 )

@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +40,35 @@ Headers = Sequence[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 
 
+@dataclass
+class Serving:
+    """Models that are loaded, the application that asks them, and how many requests are with it."""
+
+    repository: Repository
+    app: ASGIApp
+    requests: int = 0
+
+
 class Models:
     """A replica: the models of a repository, behind the same application as `netspec serve` has."""
 
     def __init__(self) -> None:
         self._workers = ThreadPoolExecutor(os.cpu_count())
         self._keys = Keys(ring(None, KEYS_VARIABLE), ring(None, ADMIN_VARIABLE), False)
-        self._repository: Repository | None = None
+        self._serving: Serving | None = None
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
-        """Loads the models of ``config["repository"]``; those of another that serve now answer until then."""
-        folder = Folder(Path(config["repository"]), ModelOptions(), read_config)
-        repository = Repository(folder, read_override)
+        """Loads the models of ``config["repository"]``; those that served until then answer what they were asked."""
+        repository = Repository(Folder(Path(config["repository"]), ModelOptions(), read_config), read_override)
         broken = await repository.start()
         if broken or not repository.models():
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in broken)
             raise RuntimeError(f"the models of {config['repository']} can't be served: {reasons or 'there are none'}")
-        before, self._repository = self._repository, repository
-        self._app: ASGIApp = Guard(self._application(repository), self._keys)
+        before, self._serving = self._serving, Serving(repository, Guard(self._application(repository), self._keys))
         if before is not None:
-            await before.close()
+            while before.requests:
+                await asyncio.sleep(0.01)
+            await before.repository.close()
 
     def _application(self, repository: Repository) -> ASGIApp:
         limits = BodyLimits()
@@ -67,7 +77,7 @@ class Models:
 
     def check_health(self) -> None:
         """Raises when the replica should be replaced."""
-        if self._repository is None or not self._repository.models():
+        if self._serving is None or not self._serving.repository.models():
             raise RuntimeError("no model is ready")
 
     async def answer(self, scope: dict[str, Any], body: bytes) -> Answer:
@@ -84,7 +94,13 @@ class Models:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await self._app(scope, receive, send)
+        assert self._serving is not None  # a replica is asked when it is configured
+        serving = self._serving
+        serving.requests += 1
+        try:
+            await serving.app(scope, receive, send)
+        finally:
+            serving.requests -= 1
         head, *parts = sent
         return head["status"], head["headers"], b"".join(part.get("body", b"") for part in parts)
 

@@ -1,11 +1,11 @@
 """Inference requests answered by the protocol itself: as by ASGI, at a fraction of what that costs a small one.
 
 ASGI hands an application a request in parts, each of which wakes its task, and takes the answer in parts. Here the
-whole body comes first, as its length is told, and one task makes the whole answer.
+whole body comes first, as its length is told, and there is a task only where a thread reads or writes.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,9 +16,10 @@ from runtime.server.connection import LimitedProtocol
 from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import asked_model
 from runtime.server.rest.bodies import aligned
-from runtime.server.rest.infer import Admitted, Headers, Infer, reply_to
+from runtime.server.rest.infer import Admitted, Asked, Headers, Infer, reply_to
 from runtime.server.rest.replies import STOPPING, Reply, refusal
 from runtime.serving.refused import Refused
+from runtime.serving.request import InferenceResult
 
 # Headers of requests that go the common way: their bodies are other than they come, or have to be asked for.
 UNCOMMON = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
@@ -104,13 +105,13 @@ class DirectProtocol(LimitedProtocol):
         super().connection_lost(error)
 
     @property
-    def is_receiving(self) -> bool:
-        """Whether a request is on its way that no task answers yet."""
-        return self._running is not None and self._running.is_receiving
+    def is_unanswered(self) -> bool:
+        """Whether a request waits for its body or its model, and no task answers it."""
+        return self._running is not None and self._running.is_unanswered
 
     def give_up(self) -> None:
-        """Answers a request that is on its way: the server stops."""
-        if self._running is not None and self.is_receiving:
+        """Answers what waits: the server stops."""
+        if self._running is not None and self._running.is_unanswered:
             self._running.refuse(STOPPING)
 
     def check_time(self, now: float) -> None:
@@ -144,7 +145,9 @@ class DirectProtocol(LimitedProtocol):
 
 
 class Exchange:
-    """An inference request and its answer; for uvicorn it stands where its RequestResponseCycle does.
+    """An inference request and its answer.
+
+    For uvicorn it stands where its RequestResponseCycle does, and for the model where the future of its answer does.
 
     Attributes:
         keep_alive: whether the connection is to stay open.
@@ -153,6 +156,7 @@ class Exchange:
 
     __slots__ = (
         "_admitted",
+        "_asked",
         "_begun",
         "_connection",
         "_infer",
@@ -175,6 +179,7 @@ class Exchange:
         self._is_due = self._is_whole = False
         self._task: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
+        self._asked: Asked | None = None
         self._refusal: Reply | None = None  # not the exception, whose traceback would hold what has been read
         self._parts: list[bytes] = []
         try:
@@ -202,12 +207,12 @@ class Exchange:
             self._run()
 
     @property
-    def is_receiving(self) -> bool:
-        """Whether the body is on its way."""
-        return not self._is_whole and not self.response_complete
+    def is_unanswered(self) -> bool:
+        """Whether it waits for its body or its model, and no task answers it."""
+        return self._task is None and not self.response_complete
 
     def refuse(self, refused: Refused) -> None:
-        """Answers before the body has come, which is then no longer of use."""
+        """Answers whatever else would have come of it."""
         self.keep_alive = False
         self._send(refusal(refused))
 
@@ -216,29 +221,58 @@ class Exchange:
         if self._task is not None:
             self._task.cancel()
         self._leave()
+        self.response_complete = True
 
     def check_time(self, now: float) -> None:
         """Refuses a body that has taken too long."""
-        slow = self._infer.too_slow(now - self._begun) if self.is_receiving else None
-        if slow is not None and self._is_due:
-            self.refuse(slow)
+        if self._is_due and not self._is_whole and not self.response_complete:
+            slow = self._infer.too_slow(now - self._begun)
+            if slow is not None:
+                self.refuse(slow)
+
+    def done(self) -> bool:
+        """Whether no answer is awaited."""
+        return self.response_complete
+
+    def set_result(self, result: InferenceResult) -> None:
+        """The model has answered."""
+        assert self._admitted is not None and self._asked is not None
+        try:
+            reply = self._infer.told_at_once(self._admitted, self._asked, result)
+        except Exception as error:  # the others of its batch are to be answered all the same
+            reply = reply_to(error)
+        if reply is None:
+            self._start(self._infer.told(self._admitted, self._asked.model, self._asked.question, result))
+        else:
+            self._send(reply)
+
+    def set_exception(self, error: Exception) -> None:
+        """The model has refused."""
+        self._send(reply_to(error))
 
     def _run(self) -> None:
-        if self._admitted is not None:
-            self._task = self._connection.loop.create_task(self._answer(self._admitted))
-            self._connection.tasks.add(self._task)
-
-    async def _answer(self, admitted: Admitted) -> None:
-        body, self._parts = aligned(self._parts, admitted.json_size or 0), []
+        if self._admitted is None:
+            return
+        body, self._parts = aligned(self._parts, self._admitted.json_size or 0), []
         try:
-            # Who leaves answers unread gets no more of them to be stored.
-            if self._connection.flow.write_paused:
-                await self._connection.flow.drain()
-            reply = await self._infer.answer(admitted, body)
+            self._asked = self._infer.ask(self._admitted, body, self)
+        except Exception as error:
+            self._send(reply_to(error))
+            return
+        if self._asked is None:
+            self._start(self._infer.answer(self._admitted, body))
+
+    def _start(self, answering: Coroutine[Any, Any, Reply]) -> None:
+        """Answers in a task."""
+        self._task = self._connection.loop.create_task(self._answer(answering))
+        self._connection.tasks.add(self._task)
+        self._task.add_done_callback(self._connection.tasks.discard)
+
+    async def _answer(self, answering: Coroutine[Any, Any, Reply]) -> None:
+        try:
+            reply = await answering
         except (Exception, asyncio.CancelledError) as error:
             reply = reply_to(error)
-        if self._task is not None:
-            self._connection.tasks.discard(self._task)
         self._send(reply)
 
     def _send(self, reply: Reply) -> None:
@@ -260,6 +294,9 @@ class Exchange:
         connection.on_response_complete()
 
     def _leave(self) -> None:
+        if self._asked is not None:
+            self._asked.leave()
+            self._asked = None
         if self._admitted is not None:
             self._admitted.room.leave()
             self._admitted = None

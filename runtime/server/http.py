@@ -90,9 +90,9 @@ class HttpServer:
             server.close()
         for connection in list(self._state.connections):
             connection.shutdown()  # an idle one ends now, a busy one with its answer
-        while (self._state.tasks or self._receiving()) and loop.time() < deadline:
+        while (self._state.tasks or self._unanswered()) and loop.time() < deadline:
             await asyncio.sleep(0.01)
-        for connection in self._receiving():
+        for connection in self._unanswered():
             connection.give_up()
         if given_up := list(self._state.tasks):
             for task in given_up:
@@ -105,10 +105,10 @@ class HttpServer:
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
 
-    def _receiving(self) -> list[DirectProtocol]:
-        """The connections on which a request is on its way."""
+    def _unanswered(self) -> list[DirectProtocol]:
+        """The connections on which a request waits."""
         connections = [each for each in self._state.connections if isinstance(each, DirectProtocol)]
-        return [connection for connection in connections if connection.is_receiving]
+        return [connection for connection in connections if connection.is_unanswered]
 
     def _connection(self) -> DirectProtocol:
         return self._protocol(self._config, self._state, {}, asyncio.get_running_loop())

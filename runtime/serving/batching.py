@@ -6,8 +6,9 @@ import time
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
-from runtime.serving.request import InferenceRequest, InferenceResult
+from runtime.serving.request import InferenceRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -16,16 +17,18 @@ class Pending:
 
     Attributes:
         request: what is asked.
-        future: gets the answer, on the event loop.
+        waiter: gets the answer, on the event loop; see `ServedModel.submit`.
         rows: its rows in a batch; 1 where the model isn't batched.
         group: requests of equal groups may run together; None for one that always runs alone.
+        timer: ends its waiting, where that is bounded.
         arrived_ns: when it came, by `time.perf_counter_ns`.
     """
 
     request: InferenceRequest
-    future: asyncio.Future[InferenceResult]
+    waiter: Any
     rows: int
     group: Hashable
+    timer: asyncio.TimerHandle | None = None
     arrived_ns: int = field(default_factory=time.perf_counter_ns)
 
 

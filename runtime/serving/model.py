@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Hashable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -84,16 +84,24 @@ class ServedModel:
         for instance in self._instances:
             await asyncio.to_thread(instance.join)
 
-    def __enter__(self) -> Self:
+    def hold(self) -> None:
+        """Keeps it open until `release`, as ``with`` does."""
         self._holders += 1
+
+    def release(self) -> None:
+        """Takes back one `hold`."""
+        self._holders -= 1
+        if not self._holders:
+            self._released.set()
+
+    def __enter__(self) -> Self:
+        self.hold()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._holders -= 1
-        if not self._holders:
-            self._released.set()
+        self.release()
 
     @property
     def queue_depth(self) -> int:
@@ -124,9 +132,32 @@ class ServedModel:
             Refused: OVERLOADED where the queue is full, TIMEOUT where it waited too long, INVALID where the model can't
                 compute on it, UNAVAILABLE where the model was unloaded, INTERNAL where it's our fault.
         """
+        pending = self.submit(request, asyncio.get_running_loop().create_future())
+        try:
+            result: InferenceResult = await pending.waiter
+            if (observe := observer.get()) is not None:
+                observe(result)
+            return result
+        except asyncio.CancelledError:
+            self.forget(pending)
+            raise
+        finally:
+            del pending  # its future's exception has this frame in its traceback, and so would keep the feeds alive
+
+    def submit(self, request: InferenceRequest, waiter: Any) -> Pending:
+        """Has one request answered; see `infer`.
+
+        Args:
+            request: its feeds fit the model.
+            waiter: gets the answer, or a Refused, on the event loop: a future, or what has its `done`, `set_result` and
+                `set_exception`.
+
+        Raises:
+            Refused: the queue is full, or the model was unloaded.
+        """
         loop = asyncio.get_running_loop()
         rows, group = self._batching_of(request.feeds)
-        pending = Pending(request, loop.create_future(), rows, group)
+        pending = Pending(request, waiter, rows, group)
         is_quick = self._is_quick(group) and rows <= self.max_batch
         if not self._queue.put(pending, wake=not is_quick):
             refusal = self.overloaded() if self._queue.is_full else self._closed()
@@ -135,22 +166,21 @@ class ServedModel:
             self._is_due = True
             loop.call_soon(self._run_here)
         timeout = self.options.timeout if request.timeout is None else request.timeout
-        timer = None if timeout is None else loop.call_later(timeout, self._expire, pending, timeout)
+        if timeout is not None:
+            pending.timer = loop.call_later(timeout, self._expire, pending, timeout)
         self.statistics.in_flight += 1
-        try:
-            result = await pending.future
-            if (observe := observer.get()) is not None:
-                observe(result)
-            return result
-        except asyncio.CancelledError:
-            if self._queue.drop(pending):
-                self.statistics.abandoned += 1
-            raise
-        finally:
-            self.statistics.in_flight -= 1
-            if timer is not None:
-                timer.cancel()
-            del pending  # its future's exception has this frame in its traceback, and so would keep the feeds alive
+        return pending
+
+    def forget(self, pending: Pending) -> None:
+        """Drops a request for which nobody waits any longer, unless it runs already."""
+        if self._queue.drop(pending):
+            self.statistics.abandoned += 1
+            self._settle(pending)
+
+    def _settle(self, pending: Pending) -> None:
+        self.statistics.in_flight -= 1
+        if pending.timer is not None:
+            pending.timer.cancel()
 
     def _batching_of(self, feeds: Mapping[str, np.ndarray]) -> tuple[int, Hashable]:
         """A request's rows, and the group of those that it may run with."""
@@ -227,8 +257,9 @@ class ServedModel:
             self.statistics.ran([pending.rows for pending in run.batch], whole_ns, run.outcome)
             self._note_pace(run.batch[0].group, run.outcome[0].infer_ns)
             for pending, result in zip(run.batch, run.outcome, strict=True):
-                if not pending.future.done():
-                    pending.future.set_result(result)
+                self._settle(pending)
+                if not pending.waiter.done():
+                    pending.waiter.set_result(result)
 
     def _is_quick(self, group: Hashable) -> bool:
         """Whether requests of a group are best run on the event loop."""
@@ -242,5 +273,6 @@ class ServedModel:
 
     def _refuse(self, pending: Pending, refusal: Refused) -> None:
         self.statistics.failed(refusal.reason, time.perf_counter_ns() - pending.arrived_ns)
-        if not pending.future.done():
-            pending.future.set_exception(refusal)
+        self._settle(pending)
+        if not pending.waiter.done():
+            pending.waiter.set_exception(refusal)

@@ -63,7 +63,11 @@ class _Slot:
 
     def newest(self) -> str:
         """The newest version that serves, empty where none does."""
-        return max((number for number, version in self.versions.items() if version.model), key=int, default="")
+        newest = ""
+        for number, version in self.versions.items():  # asked for with every request
+            if version.model is not None and (not newest or int(number) > int(newest)):
+                newest = number
+        return newest
 
 
 class Repository:

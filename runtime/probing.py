@@ -1,5 +1,7 @@
 """Feeds that nobody gave: zeros or random numbers of a model's shapes, to warm it up, to ask it or to time it."""
 
+from __future__ import annotations  # NumPy imports its random numbers when they are named
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -11,11 +11,10 @@ from runtime.cli.options import Seconds, device_option, options, threads_option
 from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS
 from runtime.errors import OutputError
 from runtime.model_path import find_model
-from runtime.server.process import Needed, serve
 from runtime.server.settings import Settings
-from runtime.server.tls import Certificates
+from runtime.serving.ahead import Ahead
 from runtime.serving.options import ModelOptions
-from runtime.serving.sources import Files, Folder, Source, is_name
+from runtime.serving.sources import Files, Folder, is_name
 
 
 @click.command("serve", epilog="Example: netspec serve runs/demo/model.onnx --port 8000")
@@ -44,18 +43,21 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
         raise click.UsageError("name either MODEL files or a --repository")
     options = take_options(ModelOptions, given)
     settings = _settings(given)
-    if repository is not None:
-        if name is not None:
-            raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
-        # The messages of the protocol take as long to import as all else here, and files have no configuration.
-        from runtime.protocol.model_config import read_config
+    if repository is not None and name is not None:
+        raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
+    files = _named(models, name)
+    ahead = Ahead([*files.values()], options)
+    # Imported while the models load.
+    from runtime.server.process import Needed, serve
 
-        needed = Needed.ONE if settings.poll is None else Needed.NONE
-        source: Source = Folder(repository, options, read_config)
-    else:
-        needed = Needed.ALL
-        source = Files(_named(models, name), options)
-    serve(source, needed, settings, tell=_tell)
+    if repository is None:
+        serve(Files(files, options), Needed.ALL, settings, _tell, ahead.open)
+        return
+    # The messages of the protocol take as long to import as all else here, and files have no configuration.
+    from runtime.protocol.model_config import read_config
+
+    needed = Needed.ONE if settings.poll is None else Needed.NONE
+    serve(Folder(repository, options, read_config), needed, settings, _tell)
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -68,7 +70,12 @@ def _settings(given: dict[str, Any]) -> Settings:
     port, rpc_port = given["port"], given["rpc_port"]
     if rpc_port is not None and rpc_port == port != 0:
         raise click.UsageError(f"HTTP and gRPC cannot both have port {port}: another --grpc-port, or off")
-    return Settings(certificates=None if key is None else Certificates(certificate, key, client_ca), **given)
+    if key is None:
+        return Settings(**given)
+    # Only who asks for TLS waits for it.
+    from runtime.server.tls import Certificates
+
+    return Settings(certificates=Certificates(certificate, key, client_ca), **given)
 
 
 def _named(models: Sequence[Path], name: str | None) -> dict[str, Path]:

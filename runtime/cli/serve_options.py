@@ -6,8 +6,7 @@ import click
 
 from runtime.cli.options import Decorator, Seconds
 from runtime.engine_options import MAX_THREADS
-from runtime.server.logs import FORMATS, LEVELS
-from runtime.server.settings import Settings
+from runtime.server.settings import FORMATS, LEVELS, Settings
 from runtime.serving.options import ModelOptions
 
 FILE = click.Path(path_type=Path)

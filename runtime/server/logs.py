@@ -12,12 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from logging.handlers import QueueHandler
-from typing import Any, Literal, get_args
+from typing import Any
 
-Format = Literal["text", "json"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-Level = Literal["debug", "info", "warning", "error"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+from runtime.server.settings import Format, Level
 
 # When nobody reads what the log writes, so many records wait, and further ones are dropped rather than kept in memory.
 MAX_WAITING = 10_000

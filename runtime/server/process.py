@@ -21,8 +21,9 @@ from runtime.server.logs import logging_to_stderr
 from runtime.server.settings import Settings
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
-from runtime.serving.repository import Repository
+from runtime.serving.repository import OpenSession, Repository
 from runtime.serving.sources import Source
+from runtime.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,13 @@ class Needed(Enum):
     NONE = auto()  # of one that is looked at again
 
 
-def serve(source: Source, needed: Needed, settings: Settings, tell: Callable[[str], None]) -> None:
+def serve(
+    source: Source,
+    needed: Needed,
+    settings: Settings,
+    tell: Callable[[str], None],
+    open_session: OpenSession = Session,
+) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what was accepted and returns.
 
     Args:
@@ -46,6 +53,7 @@ def serve(source: Source, needed: Needed, settings: Settings, tell: Callable[[st
         needed: which of them have to load.
         settings: how the server is reached, whom it serves, and when it gives up.
         tell: is given a line for each address when requests are answered there.
+        open_session: loads a model's file.
 
     Raises:
         AddressError: an address is not to be had.
@@ -59,7 +67,8 @@ def serve(source: Source, needed: Needed, settings: Settings, tell: Callable[[st
         _rpc_address(settings) as rpc_listener,
         _Stop(end_log) as stop,
     ):
-        process = _Process(source, needed, settings, tell, listener, rpc_listener)
+        repository = Repository(source, _read_override, open_session)
+        process = _Process(repository, needed, settings, tell, listener, rpc_listener)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             if not runner.run(process.run(stop)):
                 stop.at_once()  # a model still runs, in a thread that nothing can end
@@ -128,7 +137,7 @@ class _Process:
 
     def __init__(
         self,
-        source: Source,
+        repository: Repository,
         needed: Needed,
         settings: Settings,
         tell: Callable[[str], None],
@@ -141,7 +150,7 @@ class _Process:
         self._tell = tell
         self._listener = listener
         self._rpc_listener = rpc_listener
-        self._repository = Repository(source, _read_override)
+        self._repository = repository
         self._is_local = is_loopback(listener)
         users, admins = ring(settings.keys, KEYS_VARIABLE), ring(settings.admin_keys, ADMIN_VARIABLE)
         self._keys = Keys(users, admins, self._is_local)

@@ -1,10 +1,18 @@
 """What an operator decides of a server, beside the models."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
-from runtime.server.logs import Format, Level
-from runtime.server.tls import Certificates
+if TYPE_CHECKING:  # settings are known before anything that takes time is imported
+    from runtime.server.tls import Certificates
+
+Format = Literal["text", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 # So many of the largest bodies may be held at a time.
 PENDING_BODIES = 8

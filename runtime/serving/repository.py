@@ -25,6 +25,7 @@ Made = TypeVar("Made")
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 # The options that a configuration sent with a load request asks for: the model's name, the text, the server's options.
 ReadOverride = Callable[[str, str, ModelOptions], ModelOptions]
+OpenSession = Callable[[Path, ModelOptions], Session]
 
 # Names of models shown in a message before it becomes a list.
 SHOWN_NAMES = 8
@@ -73,10 +74,17 @@ class _Slot:
 class Repository:
     """Models by name and version. All methods are to be called on the event loop; files are read in threads."""
 
-    def __init__(self, source: Source, read_override: ReadOverride) -> None:
-        """The models of `source`; `read_override` reads a configuration that comes with a load request."""
+    def __init__(self, source: Source, read_override: ReadOverride, open_session: OpenSession = Session) -> None:
+        """The models of `source`.
+
+        Args:
+            source: where they are.
+            read_override: reads a configuration that comes with a load request.
+            open_session: loads a model's file.
+        """
         self._source = source
         self._read_override = read_override
+        self._open_session = open_session
         self._slots: dict[str, _Slot] = {}
         self.draining = False
 
@@ -262,7 +270,7 @@ class Repository:
         if version.model is None:
             version.state, version.reason = "LOADING", ""
         try:
-            model = await _in_thread(open_model, name, number, path, mark[1])
+            model = await _in_thread(open_model, name, number, path, mark[1], self._open_session)
         except UserError as error:
             version.refused, version.reason = mark, error.message
             if version.model is None:
@@ -277,7 +285,9 @@ class Repository:
             await old.close()
 
 
-def open_model(name: str, version: str, path: Path, options: ModelOptions) -> ServedModel:
+def open_model(
+    name: str, version: str, path: Path, options: ModelOptions, open_session: OpenSession = Session
+) -> ServedModel:
     """Loads a model's file and warms it up; it answers once it is started.
 
     Raises:
@@ -287,7 +297,7 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
     """
     for warning in options.warnings:
         log.warning("%s", warning)
-    session = Session(path, options)
+    session = open_session(path, options)
     check_declared(session, options)
     batched = options.max_batch > 1 and rows_are_independent(session)
     if options.insist_on_batching and options.max_batch > 1 and not batched:

@@ -10,7 +10,7 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from runtime.server.access import AccessLog
@@ -18,21 +18,23 @@ from runtime.server.direct import Direct
 from runtime.server.guard import Guard, check_user, may_administer
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
+from runtime.server.late import Late
 from runtime.server.limits import ConnectionLimits
-from runtime.server.metrics import metrics_paths, metrics_routes
-from runtime.server.page.routes import page_routes
-from runtime.server.page.status import status_paths
+from runtime.server.page.files import file_routes
 from runtime.server.rest.app import App, build_app
 from runtime.server.rest.bodies import Bodies, BodyLimits
 from runtime.server.rest.openapi import Paths
-from runtime.server.rest.predict import predict_routes
-from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
 
 
 def other_paths() -> Paths:
     """What is served beside the protocol, for the OpenAPI document; the page itself is for people."""
+    # None of this is needed before the document is.
+    from runtime.server.metrics import metrics_paths
+    from runtime.server.page.status import status_paths
+    from runtime.server.rest.predict_paths import predict_paths
+
     return {**metrics_paths(), **predict_paths(), **status_paths()}
 
 
@@ -59,7 +61,7 @@ class Front:
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
         limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app = build_app(self._repository, self._workers, limits, self._routes(limits), other_paths())
+        app = build_app(self._repository, self._workers, limits, self._routes(limits), other_paths)
         self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
         await self._http.open(listener)
 
@@ -95,10 +97,29 @@ class Front:
             return None
         return Direct(app.infer, lambda headers: check_user(self._keys, headers))
 
-    def _routes(self, limits: BodyLimits) -> list[Route]:
+    def _routes(self, limits: BodyLimits) -> list[BaseRoute]:
         """What is served beside the protocol."""
         return [
-            *metrics_routes(self._repository, lambda: self._http.connections),
-            *predict_routes(self._repository, Bodies(limits, self._workers)),
-            *page_routes(self._repository, lambda request: may_administer(self._keys, request.scope["headers"])),
+            Late("/metrics", self._metrics),
+            Late("/v1/predict", lambda: self._predictions(limits)),
+            Late("/v1/status", self._status),
+            *file_routes(),
         ]
+
+    def _metrics(self) -> list[Route]:
+        # Whoever isn't watched needs no client of Prometheus.
+        from runtime.server.metrics import metrics_routes
+
+        return metrics_routes(self._repository, lambda: self._http.connections)
+
+    def _predictions(self, limits: BodyLimits) -> list[Route]:
+        # Nor does whoever is asked in tensors need what reads and draws images.
+        from runtime.server.rest.predict import predict_routes
+
+        return predict_routes(self._repository, Bodies(limits, self._workers))
+
+    def _status(self) -> list[Route]:
+        # What the page shows of a model is told by what answers images.
+        from runtime.server.page.status import status_route
+
+        return [status_route(self._repository, lambda request: may_administer(self._keys, request.scope["headers"]))]

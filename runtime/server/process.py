@@ -160,6 +160,7 @@ class _Process:
 
     async def run(self, stop: _Stop) -> bool:
         """Serves until it is stopped; returns whether nothing is left that runs."""
+        gc.disable()  # imports make objects that stay; looking for cycles among them takes long
         loading = asyncio.create_task(self._repository.start())
         front = await asyncio.to_thread(self._front)
         await loading
@@ -167,7 +168,8 @@ class _Process:
         self._warn()
         await front.open(self._listener, self._context)
         rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
-        gc.freeze()  # so that the garbage collector doesn't walk through all that was imported while requests wait
+        gc.freeze()  # nor is there anything to find among them while requests wait
+        gc.enable()
         self._announce(rpc_port)
         with _background(self._watch_keys(), *self._polling()):
             await stop.wait()

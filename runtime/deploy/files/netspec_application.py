@@ -73,7 +73,7 @@ class Models:
     def _application(self, repository: Repository) -> ASGIApp:
         limits = BodyLimits()
         routes = predict_routes(repository, Bodies(limits, self._workers))
-        return build_app(repository, self._workers, limits, routes, predict_paths())
+        return build_app(repository, self._workers, limits, routes, predict_paths)
 
     def check_health(self) -> None:
         """Raises when the replica should be replaced."""

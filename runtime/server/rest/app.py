@@ -1,6 +1,6 @@
 """The ASGI application: inference straight through, everything else on Starlette."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache
 
@@ -49,7 +49,7 @@ def build_app(
     workers: Executor,
     limits: BodyLimits | None = None,
     routes: Sequence[BaseRoute] = (),
-    paths: Paths | None = None,
+    paths: Callable[[], Paths] = dict,
 ) -> App:
     """The application, to be wrapped in what looks after keys and logs.
 
@@ -58,7 +58,7 @@ def build_app(
         workers: threads in which large requests are read and large answers written.
         limits: bounds of bodies.
         routes: what else is served, such as the page, metrics and predictions.
-        paths: what of that stands in the OpenAPI document.
+        paths: gives what of that stands in the OpenAPI document, when somebody asks for it.
     """
     bodies = Bodies(limits or BodyLimits(), workers)
     app = Starlette(
@@ -66,7 +66,7 @@ def build_app(
             *model_routes(repository),
             *repository_routes(repository, bodies),
             *unsupported_routes(),
-            openapi_route(paths or {}),
+            openapi_route(paths),
             *routes,
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _internal_error},

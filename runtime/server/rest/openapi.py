@@ -1,6 +1,8 @@
 """The OpenAPI document: every route, what it takes, and what it answers."""
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -48,12 +50,15 @@ JSON_SIZE: Schema = {
 }
 
 
-def openapi_route(more: Paths) -> Route:
-    """The document at ``/openapi.json``; see `document`."""
-    text = orjson.dumps(document(more))
+def openapi_route(more: Callable[[], Paths]) -> Route:
+    """The document at ``/openapi.json``, made when it is first asked for; see `document`."""
+
+    @cache
+    def text() -> bytes:
+        return orjson.dumps(document(more()))
 
     async def tell(request: Request) -> Response:
-        return Reply(200, text).response()
+        return Reply(200, await asyncio.to_thread(text)).response()
 
     return Route("/openapi.json", tell)
 

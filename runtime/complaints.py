@@ -1,5 +1,6 @@
 """What ONNX Runtime says when a model cannot be loaded or run, in words that say what to do."""
 
+import os
 import re
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def model_error(path: Path, error: Exception) -> ModelError:
 def run_error(error: Exception) -> InputError | RunError:
     """What ONNX Runtime says when a run fails: nearly always that a size inside the network does not come out."""
     text = error_text(error)
+    asked = re.search(r"allocate memory for requested buffer of size (\d+)", text)
+    if asked and int(asked[1]) > _memory_bytes():
+        return InputError(f"the model would need {int(asked[1]) / 2**30:,.0f} GiB for this input, more than there is")
     if isinstance(error, MemoryError) or re.search(r"allocate memory|bad_alloc|out of memory|CUDA failure|CUDNN", text):
         return RunError(f"the model could not be run: {text}")
     return InputError(f"the model cannot compute on this input: {text}")
@@ -64,3 +68,11 @@ def error_text(error: Exception) -> str:
     # either a whole C++ signature follows the place in the source, or the bare name of a function
     text = re.sub(r"\S+\.(?:cc|cpp|cu|h|hpp):\d+ (?:[\w:<>*&~, ]+\([^\n\"']*?\)(?: const)?|\w+) (?=\S)", "", text)
     return text.strip().split("\n")[0].rstrip(" .")
+
+
+def _memory_bytes() -> int:
+    """The memory of the machine in bytes; where the system doesn't say, as much as an address can reach."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 2**48

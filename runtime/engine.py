@@ -67,9 +67,11 @@ def _create(path: Path, options: EngineOptions, device: str) -> Any:
     """An InferenceSession whose first provider is the device's own."""
     check_works(device, options)
     try:
-        # Without enable_fallback=0 a failing device is announced on stdout and replaced by the CPU.
         session = ort.InferenceSession(
-            path, _session_options(options, device), providers=providers_of(device, options), enable_fallback=0
+            path,
+            _session_options(options, device),
+            providers=providers_of(device, options),
+            enable_fallback=0,  # else a failing device is announced on stdout and replaced by the CPU
         )
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         if device == "cpu":

@@ -13,6 +13,15 @@ from runtime.errors import DeviceError
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 
+# What only some devices have a use for. TensorRT takes its memory by itself: a bound would hold for CUDA alone.
+GOES_WITH: dict[str, tuple[Device, ...]] = {
+    "device_id": ("cuda", "tensorrt"),
+    "gpu_memory": ("cuda",),
+    "cuda_graph": ("cuda", "tensorrt"),
+    "fp16": ("tensorrt",),
+    "engine_cache": ("tensorrt",),
+}
+
 # More threads than any machine has cores are a mistake, and ONNX Runtime would start them all.
 MAX_THREADS = 1024
 
@@ -29,7 +38,7 @@ class EngineOptions:
         spinning: whether idle threads wait busily, which answers a lone run sooner and takes the cores from all else;
             None for where there is one instance.
         device_id: the number of the GPU; None for the first.
-        gpu_memory: the most bytes that the session takes of the GPU for its tensors; None for no bound.
+        gpu_memory: the most bytes that CUDA takes of the GPU for the session's tensors; None for no bound.
         cuda_graph: whether the run is recorded once and played again: less to launch, and every shape must be fixed.
         fp16: whether TensorRT may compute in half precision, whatever the model's own type is.
         engine_cache: the folder in which TensorRT keeps what it built, for the next start; None for no cache.
@@ -55,16 +64,13 @@ class EngineOptions:
         _check_range("instances", self.instances, 1, MAX_THREADS)
         _check_range("device_id", self.device_id, 0, None)
         _check_range("gpu_memory", self.gpu_memory, 1, None)
-        gpu_only = {
-            "device_id": self.device_id is not None,
-            "gpu_memory": self.gpu_memory is not None,
-            "cuda_graph": self.cuda_graph,
-        }
-        tensorrt_only = {"fp16": self.fp16, "engine_cache": self.engine_cache is not None}
-        if self.device not in ("cuda", "tensorrt"):
-            _refuse(gpu_only, "cuda or tensorrt", self.device)
-        if self.device != "tensorrt":
-            _refuse(tensorrt_only, "tensorrt", self.device)
+        for name, devices in GOES_WITH.items():
+            value = getattr(self, name)
+            if value is not None and value is not False and self.device not in devices:
+                raise DeviceError(
+                    f"{name} has no meaning on the device {self.device}",
+                    help=f"name a device that it goes with ({' or '.join(devices)}), or leave {name} out",
+                )
         if self.cuda_graph and self.instances > 1:
             raise DeviceError(
                 f"a CUDA graph has one set of buffers, and {self.instances} instances would share it",
@@ -93,13 +99,3 @@ def _check_range(name: str, value: int | None, least: int, most: int | None) -> 
     if value is not None and (value < least or (most is not None and value > most)):
         bounds = f"at least {least}" if most is None else f"in {least}…{most}"
         raise DeviceError(f"{name} is {value}, and must be {bounds}")
-
-
-def _refuse(given: dict[str, bool], devices: str, device: str) -> None:
-    """Raises DeviceError about the first of the options that was given."""
-    for name, is_given in given.items():
-        if is_given:
-            raise DeviceError(
-                f"{name} has no meaning on the device {device}",
-                help=f"name the device that it goes with ({devices}), or leave {name} out",
-            )

@@ -46,9 +46,12 @@ class TensorSpec:
         """Whether `shape` has this rank and, in every fixed dimension, this size."""
         if not self.shape:
             return True
-        return len(shape) == len(self.shape) and all(
-            size == expected or not isinstance(expected, int) for size, expected in zip(shape, self.shape, strict=True)
-        )
+        if len(shape) != len(self.shape):
+            return False
+        for size, expected in zip(shape, self.shape, strict=True):
+            if size != expected and isinstance(expected, int):
+                return False
+        return True
 
     def may_be(self, other: "TensorSpec") -> bool:
         """Whether one tensor can fit both: the same element type and rank, and no dimension that both fix apart."""

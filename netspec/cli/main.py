@@ -25,7 +25,8 @@ OUR_PACKAGES = ("netspec", "compiler", "runtime")
 # The order in which people meet them; commands of other packages follow.
 ORDER = (
     "init", "validate", "summary", "explain", "draw", "diff", "list", "fmt", "schema", "compile", "train", "data",
-    "proposals", "evaluate", "export", "convolutionalise", "predict", "serve", "completion",
+    "proposals", "evaluate", "export", "convolutionalise", "predict", "bench", "serve",
+    "deploy", "completion",
 )  # fmt: skip
 # What each does, so that `--help` need not load them.
 SUMMARIES = {
@@ -46,7 +47,9 @@ SUMMARIES = {
     "export": "Write a spec or a trained run as an ONNX file.",
     "convolutionalise": "Make a classifier fully convolutional, with its weights.",
     "predict": "Run a model on images or arrays.",
+    "bench": "Find the best way to run a model on this machine.",
     "serve": "Serve a model over the Open Inference Protocol.",
+    "deploy": "Write what Triton, KServe or Ray Serve runs.",
     "completion": "Print a script for completion in bash, zsh or fish.",
 }
 

@@ -54,9 +54,12 @@ def _calls(decorator: ast.expr, module: str) -> Iterator[tuple[ast.Call, str]]:
     """The calls of `click.option` and `click.argument` that a decorator comes down to, with the modules they are in."""
     if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in ("click.option", "click.argument"):
         yield decorator, module
-    elif isinstance(decorator, ast.Name):
+        return
+    if isinstance(decorator, ast.Call) and decorator.args:  # `@options(GROUP)`
+        decorator = decorator.args[0]
+    if isinstance(decorator, ast.Name):
         definition, place = _definition(decorator.id, module)
-        if isinstance(definition, ast.FunctionDef):
+        if isinstance(definition, ast.FunctionDef | ast.Tuple):
             for node in ast.walk(definition):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.option":
                     yield node, place
@@ -94,6 +97,9 @@ def _parameter(call: ast.Call, module: str) -> click.Parameter:
 
 def _type(node: ast.expr, module: str) -> click.Choice[str] | click.Path | None:
     """The types that help to complete: words to choose from, and paths."""
+    if isinstance(node, ast.Name):
+        definition, place = _definition(node.id, module)
+        return _type(definition, place) if isinstance(definition, ast.expr) else None
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.Choice":
         return click.Choice(list(_words(node.args[0], module)))
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.Path":

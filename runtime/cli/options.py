@@ -1,11 +1,14 @@
 """The options that every command which runs a model has."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from runtime.engine_options import DEVICES, MAX_THREADS
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 # A day: whoever asks for more has mistaken the unit.
 MOST_SECONDS = 86_400
@@ -21,8 +24,19 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(1, MAX_THREADS),
     metavar="N",
-    help="CPU threads inside one operator.  [default: one per core]",
+    help="CPU threads of one run.  [default: one per core, shared among the instances]",
 )
+
+
+def options(group: Sequence[Decorator]) -> Decorator:
+    """All options of a group, in their order."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(group):
+            function = option(function)
+        return function
+
+    return add
 
 
 class Seconds(click.FloatRange):

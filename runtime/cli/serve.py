@@ -1,15 +1,15 @@
 """``netspec serve``: models on the network."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.cli.options import Seconds, device_option, threads_option
-from runtime.cli.serve_options import ENGINE_OPTIONS, KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, options
-from runtime.errors import DeviceError, OutputError
+from runtime.cli.device_options import DEVICE_OPTIONS, take_options
+from runtime.cli.options import Seconds, device_option, options, threads_option
+from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS
+from runtime.errors import OutputError
 from runtime.model_path import find_model
 from runtime.server.process import Needed, serve
 from runtime.server.settings import Settings
@@ -30,7 +30,7 @@ from runtime.serving.sources import Files, Folder, Source, is_name
 )
 @device_option
 @threads_option
-@options(ENGINE_OPTIONS)
+@options(DEVICE_OPTIONS)
 @options(MODEL_OPTIONS)
 @options(SERVER_OPTIONS)
 @options(KEY_OPTIONS)
@@ -42,7 +42,7 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
     """
     if bool(models) == (repository is not None):
         raise click.UsageError("name either MODEL files or a --repository")
-    options = _model_options(given)
+    options = take_options(ModelOptions, given)
     settings = _settings(given)
     if repository is not None:
         if name is not None:
@@ -56,16 +56,6 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
         needed = Needed.ALL
         source = Files(_named(models, name), options)
     serve(source, needed, settings, tell=_tell)
-
-
-def _model_options(given: dict[str, Any]) -> ModelOptions:
-    """The options of the models, which are taken out of those given."""
-    try:
-        return ModelOptions(
-            **{field.name: given.pop(field.name) for field in fields(ModelOptions) if field.name in given}
-        )
-    except DeviceError as error:  # options that contradict each other
-        raise click.UsageError(error.message + (f"; {error.help}" if error.help else "")) from None
 
 
 def _settings(given: dict[str, Any]) -> Settings:

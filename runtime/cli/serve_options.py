@@ -1,18 +1,14 @@
 """The options of ``netspec serve``, in groups; their defaults are those of the settings that they become."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from runtime.cli.options import Seconds
+from runtime.cli.options import Decorator, Seconds
 from runtime.engine_options import MAX_THREADS
 from runtime.server.logs import FORMATS, LEVELS
 from runtime.server.settings import Settings
 from runtime.serving.options import ModelOptions
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 FILE = click.Path(path_type=Path)
 MOST_PORT = 65535
@@ -27,18 +23,7 @@ def rpc_port(ctx: click.Context, param: click.Parameter, value: str | None) -> i
     return None if value == "off" else PORT(value, param, ctx)
 
 
-def options(group: Sequence[Decorator]) -> Decorator:
-    """All options of a group, in their order."""
-
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(group):
-            function = option(function)
-        return function
-
-    return add
-
-
-ENGINE_OPTIONS: tuple[Decorator, ...] = (
+MODEL_OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--instances",
         type=click.IntRange(1, MAX_THREADS),
@@ -47,26 +32,6 @@ ENGINE_OPTIONS: tuple[Decorator, ...] = (
         metavar="N",
         help="Batches that run at once, each on its share of the threads.",
     ),
-    click.option(
-        "--spinning/--no-spinning",
-        default=None,
-        help="Whether idle threads wait busily: a lone request is answered sooner.  [default: with one instance]",
-    ),
-    click.option(
-        "--device-id", type=click.IntRange(min=0), metavar="N", help="The number of the GPU.  [default: the first]"
-    ),
-    click.option(
-        "--gpu-memory",
-        type=click.IntRange(min=1),
-        metavar="BYTES",
-        help="The most GPU memory for a model's tensors.  [default: no bound]",
-    ),
-    click.option("--cuda-graph", is_flag=True, help="Record a run once and play it again; every shape must be fixed."),
-    click.option("--fp16", is_flag=True, help="Let TensorRT compute in half precision."),
-    click.option("--engine-cache", type=FILE, metavar="DIR", help="Where TensorRT keeps what it has built."),
-)
-
-MODEL_OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--max-batch",
         type=click.IntRange(1, 2**16),

@@ -5,12 +5,14 @@ A field that stands in none of the three tables is refused too: nothing that is 
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
 
 from runtime.protocol.config_text import ConfigText
 from runtime.protocol.messages import Message
 
-# Read by `model_config`. Of a message, all its fields that the other tables don't name are honoured only if they are
-# here themselves; a map is a field like any other.
+# Read by `model_config` and `config_device`. A map is a field like any other.
 HONOURED = frozenset(
     {
         "name",
@@ -35,6 +37,10 @@ HONOURED = frozenset(
         "dynamic_batching.default_queue_policy.max_queue_size",
         "instance_group.kind",
         "instance_group.count",
+        "instance_group.gpus",
+        "optimization.cuda.graphs",
+        "optimization.execution_accelerators.gpu_execution_accelerator.name",
+        "optimization.execution_accelerators.gpu_execution_accelerator.parameters",
         "default_model_filename",
         "parameters",
         "model_warmup.name",
@@ -76,11 +82,12 @@ REFUSED = {
     "instance_group.profile": "TensorRT's profiles have no place in an ONNX model",
     "instance_group.passive": "every instance takes requests",
     "instance_group.host_policy": "there are no host policies here",
-    "instance_group.gpus": "a GPU is chosen for the whole server, on the command line",
     "optimization.graph": "ONNX Runtime optimises a graph as far as it can",
     "optimization.priority": "all models share the machine equally",
-    "optimization.cuda": "CUDA graphs are chosen for the whole server, on the command line",
-    "optimization.execution_accelerators": "TensorRT is chosen for the whole server, on the command line",
+    "optimization.cuda.busy_wait_events": "ONNX Runtime chooses how it waits for the GPU",
+    "optimization.cuda.graph_spec": "a graph is recorded for the model's own shapes",
+    "optimization.cuda.output_copy_stream": "ONNX Runtime chooses the GPU's streams",
+    "optimization.execution_accelerators.cpu_execution_accelerator": "ONNX Runtime's own CPU provider runs models",
     "optimization.gather_kernel_buffer_threshold": "batches are joined in the host's memory",
     "optimization.eager_batching": "a batch is joined when an instance is idle",
     "cc_model_filenames": "there is one file to a version",
@@ -99,26 +106,31 @@ def check_fields(config: ConfigText) -> tuple[str, ...]:
     """
     seen: Counter[str] = Counter()
     warnings = []
-    for path, is_message in _fields(config.message, ""):
+    for path, field, value in _fields(config.message, ""):
         nth = seen[path]
         seen[path] += 1
         if path in REFUSED:
             raise config.error(path, f"is not supported: {REFUSED[path]}", "take the field out", nth)
         if path in HARMLESS:
             warnings.append(f"{config.where(path, nth)}: '{path}' has no effect: {HARMLESS[path]}")
-        elif not is_message and path not in HONOURED:
+        elif path not in HONOURED and (field.message_type is None or _is_map(field)):
             raise config.error(path, "is not supported", "take the field out", nth)
+        elif field.enum_type is not None and value not in field.enum_type.values_by_number:
+            raise config.error(path, f"is {value}, which stands for nothing", "write a name instead of a number", nth)
     return tuple(warnings)
 
 
-def _fields(message: Message, around: str) -> Iterator[tuple[str, bool]]:
-    """The path of every field that is set, and whether it is a message; those within a message follow it."""
+def _fields(message: Message, around: str) -> Iterator[tuple[str, FieldDescriptor, Any]]:
+    """Every field that is set: its path, what it is, and its value; those within a message follow it."""
     for field, value in message.ListFields():
         path = f"{around}{field.name}"
-        kind = field.message_type
-        if kind is None or kind.GetOptions().map_entry:
-            yield path, False
+        if field.message_type is None or _is_map(field):
+            yield path, field, value
             continue
         for part in value if field.is_repeated else [value]:
-            yield path, True
+            yield path, field, part
             yield from _fields(part, f"{path}.")
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry

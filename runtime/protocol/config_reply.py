@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from runtime.protocol.description import PLATFORM
 from runtime.protocol.messages import Message, ModelConfig
-from runtime.protocol.model_config import BACKEND, ELEMENT_TYPES, PLATFORM
+from runtime.protocol.model_config import BACKEND, ELEMENT_TYPES
 from runtime.serving.model import ServedModel
 from runtime.serving.options import Warmup, WarmupInput
 from runtime.tensors import TensorSpec
@@ -24,10 +25,7 @@ def config_of(model: ServedModel) -> Message:
         default_model_filename=model.path.name,
         model_warmup=[_warmup(model, warmup) for warmup in options.warmup],
     )
-    group = config.instance_group.add(name=f"{model.name}_0", count=options.instances)
-    group.kind = group.Kind.Value("KIND_CPU" if model.device == "cpu" else "KIND_GPU")
-    if options.threads is not None:
-        config.parameters["intra_op_thread_count"].string_value = str(options.threads)
+    _tell_device(config, model)
     policy = config.version_policy
     if options.versions.specific:
         policy.specific.versions.extend(int(version) for version in options.versions.specific)
@@ -62,6 +60,22 @@ def as_json(message: Message) -> dict[str, Any]:
         else:
             fields[field.name] = [_value(field, part) for part in value] if field.is_repeated else _value(field, value)
     return fields
+
+
+def _tell_device(config: Message, model: ServedModel) -> None:
+    options = model.options
+    group = config.instance_group.add(name=f"{model.name}_0", count=options.instances)
+    group.kind = group.Kind.Value("KIND_CPU" if model.device == "cpu" else "KIND_GPU")
+    if options.device_id is not None:
+        group.gpus.append(options.device_id)
+    if options.threads is not None:
+        config.parameters["intra_op_thread_count"].string_value = str(options.threads)
+    if options.cuda_graph:
+        config.optimization.cuda.graphs = True
+    if model.device == "tensorrt":
+        precision = {"precision_mode": "FP16" if options.fp16 else "FP32"}
+        accelerators = config.optimization.execution_accelerators
+        accelerators.gpu_execution_accelerator.add(name="tensorrt", parameters=precision)
 
 
 def _value(field: Any, value: Any) -> Any:

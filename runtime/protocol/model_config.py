@@ -1,21 +1,20 @@
 """A ``config.pbtxt`` in Triton's form: what it asks for becomes options, or is refused with its place and a reason."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import Any
 
-from runtime.engine_options import MAX_THREADS, Device
+from runtime.errors import DeviceError, ModelError
+from runtime.protocol.config_device import device_fields
 from runtime.protocol.config_fields import check_fields
 from runtime.protocol.config_text import ConfigText, parse_config, parse_json
 from runtime.protocol.datatypes import DATATYPES
+from runtime.protocol.description import PLATFORM
 from runtime.protocol.messages import DataType, Message, message_class
 from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
 from runtime.tensors import TensorSpec
 
-log = logging.getLogger(__name__)
-
-PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
 
 # The types of elements, by their numbers in a configuration.
@@ -24,10 +23,6 @@ ELEMENT_TYPES = {
     DataType.values_by_name[TYPE_NAMES.get(name, f"TYPE_{name}")].number: dtype for dtype, name in DATATYPES.items()
 }
 
-# Each is a thread that runs the model; more than this are a mistake.
-MAX_INSTANCES = 256
-
-_KINDS = message_class("inference.ModelInstanceGroup").Kind
 _ACTIONS = message_class("inference.ModelQueuePolicy").TimeoutAction
 _PER_SECOND = 1e6  # microseconds
 
@@ -53,18 +48,12 @@ def read_override(model: str, text: str, defaults: ModelOptions) -> ModelOptions
 
 def _options(config: ConfigText, model: str, folder: Path | None, defaults: ModelOptions) -> ModelOptions:
     """What the configuration of `model` asks for; `folder` is where its files are, None where it may have none."""
-    for warning in check_fields(config):
-        log.warning("%s", warning)
+    warnings = check_fields(config)
     _check_identity(config, model)
     message = config.message
-    instances, device = _instances(config, defaults)
     max_batch = _max_batch(config, defaults)
     batching = message.dynamic_batching
-    return replace(
-        defaults,
-        device=device,
-        threads=_threads(config, defaults),
-        instances=instances,
+    asked: dict[str, Any] = dict(
         max_batch=max_batch,
         insist_on_batching=message.max_batch_size > 1,
         preferred_batches=_preferred_batches(config, max_batch),
@@ -81,7 +70,13 @@ def _options(config: ConfigText, model: str, folder: Path | None, defaults: Mode
             for nth, output in enumerate(message.output)
             if output.label_filename
         },
+        warnings=warnings,
+        **device_fields(config, defaults),
     )
+    try:
+        return replace(defaults, **asked)
+    except DeviceError as error:
+        raise ModelError(f"{config.source}: {error.message}", error.help) from None
 
 
 def _check_identity(config: ConfigText, model: str) -> None:
@@ -143,42 +138,6 @@ def _timeout(config: ConfigText, defaults: ModelOptions) -> float | None:
         path = "dynamic_batching.default_queue_policy.timeout_action"
         raise config.error(path, "DELAY is not supported: a request that waited too long is refused", "write REJECT")
     return policy.default_timeout_microseconds / _PER_SECOND or defaults.timeout
-
-
-def _instances(config: ConfigText, defaults: ModelOptions) -> tuple[int, Device]:
-    """How many instances there are, and the device that they run on."""
-    devices: Mapping[str, Device] = {"KIND_AUTO": defaults.device, "KIND_CPU": "cpu", "KIND_GPU": "cuda"}
-    groups = config.message.instance_group
-    if not groups:
-        return defaults.instances, defaults.device
-    found = set()
-    for nth, group in enumerate(groups):
-        kind = _KINDS.Name(group.kind)
-        if kind not in devices:
-            raise config.error("instance_group.kind", f"{kind} is not supported", "write KIND_CPU or KIND_GPU", nth)
-        if group.count < 0:
-            raise config.error("instance_group.count", "is negative", "say how many instances run at once", nth)
-        found.add(devices[kind])
-    if len(found) > 1:
-        raise config.error("instance_group", "has groups on several devices", "give all groups one kind", 1)
-    count = sum(max(group.count, 1) for group in groups)
-    if count > MAX_INSTANCES:
-        raise config.error("instance_group.count", f"comes to {count} instances", f"{MAX_INSTANCES} are the most")
-    return count, found.pop()
-
-
-def _threads(config: ConfigText, defaults: ModelOptions) -> int | None:
-    """The threads inside one operator. Triton's names of ONNX Runtime's options are the only parameters."""
-    threads = defaults.threads
-    for key, value in config.message.parameters.items():
-        if key != "intra_op_thread_count":
-            known = "the only one is 'intra_op_thread_count'"
-            raise config.error("parameters", f"has '{key}', which is not supported; {known}", f"take '{key}' out")
-        text = value.string_value
-        if not (text.isascii() and text.isdigit() and int(text[:9]) <= MAX_THREADS and len(text) < 9):
-            raise config.error("parameters", f"'{key}' is '{text}', not in 0…{MAX_THREADS}", "0 is one for each core")
-        threads = int(text) or None
-    return threads
 
 
 def _versions(config: ConfigText) -> VersionPolicy:

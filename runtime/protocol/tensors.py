@@ -48,7 +48,7 @@ def check_shape(spec: TensorSpec, shape: Sequence[int], batched: bool) -> int:
     where = f"input '{spec.name}'"
     if len(shape) > MAX_RANK:
         raise invalid(f"{where}: 'shape' has {len(shape)} dimensions, more than {MAX_RANK}")
-    if not all(0 <= size < 2**31 for size in shape):
+    if shape and (min(shape) < 0 or max(shape) >= 2**31):
         raise invalid(f"{where}: 'shape' is not a list of sizes")
     if not spec.fits(shape):
         raise invalid(f"{where}: the model expects {spec}, given {type_name(spec.dtype)} {list(shape)}")

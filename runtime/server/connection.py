@@ -4,6 +4,7 @@ Nothing here costs a well-behaved request more than a few assignments: what take
 the connections every second, not by a timer for each.
 """
 
+from collections import deque
 from typing import Any
 
 import orjson
@@ -29,6 +30,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     limits = ConnectionLimits()
     closing = False
+    # Requests and their answers, which are not always uvicorn's own.
+    cycle: Any
+    pipeline: deque[Any]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -65,21 +69,29 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request is handed to the application, unless its head is too large."""
+        self.end_head()
+        super().on_headers_complete()
+        if self.closing:
+            self.cycle.keep_alive = False
+
+    def end_head(self) -> None:
+        """Takes a head as read; raises HeadTooLarge."""
         # What arrived since the last head is seldom as long as the bound, and then the head need not be counted.
         if self._overhead > self.limits.head_bytes and self._size_of_head() > self.limits.head_bytes:
             raise HeadTooLarge
         self._in_head = False
         self._overhead = 0
         self._waiting_since = None
-        super().on_headers_complete()
-        if self.closing:
-            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body has arrived."""
+        self.note_body()
+        super().on_body(body)
+
+    def note_body(self) -> None:
+        """Begins to count anew what is no body."""
         self._overhead = 0
         self._waiting_since = None
-        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is not HTTP; a head that is too large comes here too, as a failure of the parser."""
@@ -142,8 +154,3 @@ def refusal(status: int, message: str) -> bytes:
     body = orjson.dumps({"error": message})
     head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close" % len(body)
     return b"HTTP/1.1 %d %s\r\n%s\r\n\r\n%s" % (status, REASONS[status], head, body)
-
-
-def limited(limits: ConnectionLimits) -> type[LimitedProtocol]:
-    """The protocol with these bounds."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})

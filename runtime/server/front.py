@@ -14,18 +14,26 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runtime.server.access import AccessLog
-from runtime.server.guard import Guard, may_administer
+from runtime.server.direct import Direct
+from runtime.server.guard import Guard, check_user, may_administer
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.limits import ConnectionLimits
-from runtime.server.metrics import metrics_routes
+from runtime.server.metrics import metrics_paths, metrics_routes
 from runtime.server.page.routes import page_routes
-from runtime.server.rest.app import build_app
+from runtime.server.page.status import status_paths
+from runtime.server.rest.app import App, build_app
 from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.openapi import Paths
 from runtime.server.rest.predict import predict_routes
 from runtime.server.rest.predict_paths import predict_paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
+
+
+def other_paths() -> Paths:
+    """What is served beside the protocol, for the OpenAPI document; the page itself is for people."""
+    return {**metrics_paths(), **predict_paths(), **status_paths()}
 
 
 class Front:
@@ -50,7 +58,9 @@ class Front:
 
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
-        self._http = HttpServer(self._app(), self._limits, context)
+        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
+        app = build_app(self._repository, self._workers, limits, self._routes(limits), other_paths())
+        self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
         await self._http.open(listener)
 
     async def open_rpc(self, listener: socket.socket) -> int:
@@ -67,10 +77,9 @@ class Front:
         await asyncio.gather(*doors)
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _app(self) -> ASGIApp:
-        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app: ASGIApp = build_app(self._repository, self._workers, limits, self._routes(limits), predict_paths())
-        app = Guard(app, self._keys)
+    def _guarded(self, inner: App) -> ASGIApp:
+        """The application with what stands before it."""
+        app: ASGIApp = Guard(inner, self._keys)
         if self._settings.access_log:
             app = AccessLog(app)
         if self._tracing is not None:
@@ -79,6 +88,12 @@ class Front:
 
             app = Traced(app, self._tracing)
         return app
+
+    def _direct(self, app: App) -> Direct | None:
+        """The shorter way for inference, where nobody wants to hear of every request."""
+        if self._settings.access_log or self._tracing is not None:
+            return None
+        return Direct(app.infer, lambda headers: check_user(self._keys, headers))
 
     def _routes(self, limits: BodyLimits) -> list[Route]:
         """What is served beside the protocol."""

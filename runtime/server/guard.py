@@ -1,7 +1,7 @@
 """Who may come in: keys are asked for before a request reaches the application."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -39,6 +39,12 @@ def given_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return key
 
 
+def check_user(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises Refused where asking a model takes a key that isn't in the headers."""
+    if keys.is_needed:
+        keys.check(given_key(headers), False)
+
+
 def may_administer(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether who sent these headers may load and unload models."""
     try:
@@ -56,26 +62,29 @@ class Guard:
         self._app = app
         self._keys = keys
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hands one request on, or refuses it: 401 without a key that somebody has, 403 where its owner may not."""
-        try:
-            self._check(scope)
-        except Refused as refusal:
-            reply = refusal_reply(refusal)
-            if refusal.reason is Reason.UNAUTHENTICATED:
-                reply = replace(reply, headers=(*reply.headers, CHALLENGE))
-            await reply.send(send)
-        else:
-            await self._app(scope, receive, send)
-
-    def _check(self, scope: Scope) -> None:
         path = scope["path"]
         is_admin_call = path.startswith(ADMIN_PREFIX)
         if not is_admin_call and (not self._keys.is_needed or is_open_path(path)):
-            return
+            return self._app(scope, receive, send)
+        try:
+            self._check(scope, is_admin_call)
+        except Refused as refusal:
+            return _refuse(refusal, send)
+        return self._app(scope, receive, send)
+
+    def _check(self, scope: Scope, is_admin_call: bool) -> None:
         if is_admin_call and not self._keys.admins.keys:
             _check_origin(scope["headers"])
         scope[KEY_NAME] = self._keys.check(given_key(scope["headers"]), is_admin_call)
+
+
+async def _refuse(refusal: Refused, send: Send) -> None:
+    reply = refusal_reply(refusal)
+    if refusal.reason is Reason.UNAUTHENTICATED:
+        reply = replace(reply, headers=(*reply.headers, CHALLENGE))
+    await reply.send(send)
 
 
 def _check_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:

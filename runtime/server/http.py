@@ -11,10 +11,12 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runtime.server.address import listen
-from runtime.server.connection import LimitedProtocol, limited
+from runtime.server.direct import Direct, DirectProtocol, protocol
 from runtime.server.limits import ConnectionLimits
 
 BACKLOG = 2048
+# New connections in one turn of the event loop, which by itself takes one: a busy server would leave them waiting.
+ACCEPTED = 32
 SWEEP_SECONDS = 1.0
 # While it ends, the server goes on listening for so long and answers 503, as clients don't know yet.
 LULL_SECONDS = 0.1
@@ -27,14 +29,17 @@ LAST_WORDS_SECONDS = 1.0
 class HttpServer:
     """Answers HTTP/1.1 with an ASGI application, from `open` until `drain`."""
 
-    def __init__(self, app: ASGIApp, limits: ConnectionLimits, context: ssl.SSLContext | None) -> None:
-        """Serves `app` within `limits`; with `context` over TLS."""
-        self._protocol = limited(limits)
+    def __init__(
+        self, app: ASGIApp, limits: ConnectionLimits, context: ssl.SSLContext | None, direct: Direct | None = None
+    ) -> None:
+        """Serves `app` within `limits`, with `context` over TLS; inference goes by `direct` where that is given."""
+        self._protocol = protocol(limits, direct)
         self._config = uvicorn.Config(
             app,
             http=self._protocol,
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -54,14 +59,18 @@ class HttpServer:
         """Begins to answer on a socket from `runtime.server.address.bind`; raises AddressError."""
         listen(listener, BACKLOG)
         self._listener = listener
+        self._listener = listener
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._connection,
-            sock=listener,
-            backlog=BACKLOG,
-            ssl=self._context,
-            ssl_handshake_timeout=self._head_seconds if self._context else None,
-        )
+        self._servers = [
+            await loop.create_server(
+                self._connection,
+                sock=listener.dup(),
+                backlog=BACKLOG,
+                ssl=self._context,
+                ssl_handshake_timeout=self._head_seconds if self._context else None,
+            )
+            for _ in range(ACCEPTED)
+        ]
         self._sweeper = loop.create_task(self._sweep())
 
     async def drain(self, deadline: float) -> None:
@@ -76,11 +85,15 @@ class HttpServer:
         # Who is connected when the socket closes, but not yet accepted, would be cut off; so nobody connects first.
         self._listener.listen(0)
         await asyncio.sleep(LAST_ACCEPTED_SECONDS)
-        self._server.close()
+        self._listener.close()
+        for server in self._servers:
+            server.close()
         for connection in list(self._state.connections):
             connection.shutdown()  # an idle one ends now, a busy one with its answer
-        while self._state.tasks and loop.time() < deadline:
+        while (self._state.tasks or self._unanswered()) and loop.time() < deadline:
             await asyncio.sleep(0.01)
+        for connection in self._unanswered():
+            connection.give_up()
         if given_up := list(self._state.tasks):
             for task in given_up:
                 task.cancel()
@@ -92,7 +105,12 @@ class HttpServer:
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeper
 
-    def _connection(self) -> LimitedProtocol:
+    def _unanswered(self) -> list[DirectProtocol]:
+        """The connections on which a request waits."""
+        connections = [each for each in self._state.connections if isinstance(each, DirectProtocol)]
+        return [connection for connection in connections if connection.is_unanswered]
+
+    def _connection(self) -> DirectProtocol:
         return self._protocol(self._config, self._state, {}, asyncio.get_running_loop())
 
     async def _sweep(self) -> None:
@@ -102,6 +120,6 @@ class HttpServer:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             now = loop.time()
             for connection in list(self._state.connections):
-                if isinstance(connection, LimitedProtocol):
+                if isinstance(connection, DirectProtocol):
                     connection.check_time(now)
             await asyncio.sleep(SWEEP_SECONDS)

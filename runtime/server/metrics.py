@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -17,10 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from runtime.server.rest.openapi import operation
+from runtime.server.rest.schemas import STRING
 from runtime.serving.model import ServedModel
 from runtime.serving.repository import Repository
 from runtime.serving.statistics import LATENCY_BOUNDS, Histogram, Statistics
 
+OPEN_METRICS = "application/openmetrics-text"
 MODEL = ("model", "version")
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -141,3 +145,10 @@ def metrics_routes(repository: Repository, connections: Callable[[], int]) -> li
         return Response(encode(registry), headers={"content-type": content_type})
 
     return [Route("/metrics", metrics)]
+
+
+def metrics_paths() -> dict[str, Any]:
+    """The metrics in the OpenAPI document."""
+    about = operation("Metrics for Prometheus", {})
+    about["responses"]["200"]["content"] = {kind: {"schema": STRING} for kind in ("text/plain", OPEN_METRICS)}
+    return {"/metrics": {"get": about}}

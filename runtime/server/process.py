@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -157,6 +158,7 @@ class _Process:
         self._warn()
         await front.open(self._listener, self._context)
         rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
+        gc.freeze()  # so that the garbage collector doesn't walk through all that was imported while requests wait
         self._announce(rpc_port)
         with _background(self._watch_keys(), *self._polling()):
             await stop.wait()

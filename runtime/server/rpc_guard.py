@@ -12,11 +12,12 @@ from runtime.server.rpc.status import abort
 from runtime.serving.refused import Refused
 
 SERVICE = "/inference.GRPCInferenceService/"
+HEALTH = "/grpc.health.v1.Health/"
 # Probes have no keys.
 OPEN_METHODS = frozenset(
-    {SERVICE + "ServerLive", SERVICE + "ServerReady", SERVICE + "ModelReady", "/grpc.health.v1.Health/Check"}
+    {f"{SERVICE}ServerLive", f"{SERVICE}ServerReady", f"{SERVICE}ModelReady", f"{HEALTH}Check", f"{HEALTH}Watch"}
 )
-ADMIN_METHODS = frozenset({SERVICE + "RepositoryModelLoad", SERVICE + "RepositoryModelUnload"})
+ADMIN_METHODS = frozenset({f"{SERVICE}RepositoryModelLoad", f"{SERVICE}RepositoryModelUnload"})
 # By whether requests, and whether answers, are streams.
 MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,

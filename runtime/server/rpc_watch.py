@@ -4,7 +4,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -40,8 +40,9 @@ class RpcWatch:
 
         async def answers(request: Any, context: Any) -> AsyncIterator[Any]:
             with self._watch(call, None if streams[0] else request, context):
-                async for reply in inner(request, context):
-                    yield reply
+                async with aclosing(inner(request, context)) as replies:
+                    async for reply in replies:
+                        yield reply
 
         outer = answers if inspect.isasyncgenfunction(inner) else answer
         return MAKERS[streams](outer, handler.request_deserializer, handler.response_serializer)
@@ -54,6 +55,7 @@ grpc.aio.ServerInterceptor.register(RpcWatch)
 def access_record(call: Any, request: Any, context: Any) -> Iterator[None]:
     """Writes a record of a call, without what it carried."""
     began = time.perf_counter()
+    client = context.peer()  # not afterwards: gRPC frees a call that is cancelled, and reads what it has freed
     try:
         yield
     finally:
@@ -65,7 +67,7 @@ def access_record(call: Any, request: Any, context: Any) -> Iterator[None]:
             "request_bytes": request.size if isinstance(request, Received) else None,
             "ms": round((time.perf_counter() - began) * 1000, 3),
             "key": caller.get(),
-            "client": context.peer(),
+            "client": client,
             "request_id": request_id((key.encode(), value.encode()) for key, value in texts(call)),
         }
         log.info("request", extra={"fields": {key: value for key, value in fields.items() if value is not None}})

@@ -6,8 +6,9 @@ import time
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
-from runtime.serving.request import InferenceRequest, InferenceResult
+from runtime.serving.request import InferenceRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -16,16 +17,18 @@ class Pending:
 
     Attributes:
         request: what is asked.
-        future: gets the answer, on the event loop.
+        waiter: gets the answer, on the event loop; see `ServedModel.submit`.
         rows: its rows in a batch; 1 where the model isn't batched.
         group: requests of equal groups may run together; None for one that always runs alone.
+        timer: ends its waiting, where that is bounded.
         arrived_ns: when it came, by `time.perf_counter_ns`.
     """
 
     request: InferenceRequest
-    future: asyncio.Future[InferenceResult]
+    waiter: Any
     rows: int
     group: Hashable
+    timer: asyncio.TimerHandle | None = None
     arrived_ns: int = field(default_factory=time.perf_counter_ns)
 
 
@@ -58,15 +61,16 @@ class BatchQueue:
         """Whether one more would be refused."""
         return self._waiting >= self._bound
 
-    def put(self, pending: Pending) -> bool:
-        """Has a request wait; False where the queue is full or closed."""
+    def put(self, pending: Pending, wake: bool = True) -> bool:
+        """Has a request wait, and wakes an instance for it; False where the queue is full or closed."""
         key = _alone(pending) if pending.group is None else pending.group
         with self._changed:
             if self._closed or self._waiting >= self._bound:
                 return False
             self._groups.setdefault(key, deque()).append(pending)
             self._waiting += 1
-            self._changed.notify()
+            if wake:
+                self._changed.notify()
         return True
 
     def drop(self, pending: Pending) -> bool:
@@ -86,16 +90,17 @@ class BatchQueue:
         """The next batch, waited for; None when the queue is closed and empty."""
         with self._changed:
             while True:
-                now = time.perf_counter_ns()
-                wait_ns: int | None = None
-                for key, group in self._groups.items():  # a group stands where its oldest request put it
-                    rows, left_ns = self._ready(group, now)
-                    if rows:
-                        return self._pop(key, group, rows)
-                    wait_ns = left_ns if wait_ns is None else min(wait_ns, left_ns)
+                batch, wait_ns = self._next()
+                if batch:
+                    return batch
                 if wait_ns is None and self._closed:
                     return None
                 self._changed.wait(None if wait_ns is None else wait_ns / 1e9)
+
+    def take_now(self) -> list[Pending]:
+        """The next batch that may go now; empty where there is none."""
+        with self._changed:
+            return self._next()[0]
 
     def hurry(self) -> None:
         """Keeps no request waiting for others from now on."""
@@ -108,6 +113,17 @@ class BatchQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _next(self) -> tuple[list[Pending], int | None]:
+        """A batch that may go now, or else the nanoseconds until one may; None where nothing waits."""
+        now = time.perf_counter_ns()
+        wait_ns: int | None = None
+        for key, group in self._groups.items():  # a group stands where its oldest request put it
+            rows, left_ns = self._ready(group, now)
+            if rows:
+                return self._pop(key, group, rows), None
+            wait_ns = left_ns if wait_ns is None else min(wait_ns, left_ns)
+        return [], wait_ns
 
     def _ready(self, group: deque[Pending], now: int) -> tuple[int, int]:
         """How many rows of a group may go now, and if none the nanoseconds until some may."""

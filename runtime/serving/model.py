@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Hashable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from runtime.serving.statistics import Statistics
 from runtime.session import Session
 
 log = logging.getLogger(__name__)
+
+# A run that takes no longer is done on the event loop: to hand it to a thread and back would take longer.
+QUICK_NS = 200_000
 
 
 class ServedModel:
@@ -58,6 +61,8 @@ class ServedModel:
             options.max_queue, max(self.max_batch, 1), options.preferred_batches, options.max_delay
         )
         self._instances: list[threading.Thread] = []
+        self._paced: tuple[Hashable, int] = (None, 0)  # a group, and the nanoseconds that its runs take
+        self._is_due = False
         self._holders = 0
         self._released = asyncio.Event()
 
@@ -79,16 +84,24 @@ class ServedModel:
         for instance in self._instances:
             await asyncio.to_thread(instance.join)
 
-    def __enter__(self) -> Self:
+    def hold(self) -> None:
+        """Keeps it open until `release`, as ``with`` does."""
         self._holders += 1
+
+    def release(self) -> None:
+        """Takes back one `hold`."""
+        self._holders -= 1
+        if not self._holders:
+            self._released.set()
+
+    def __enter__(self) -> Self:
+        self.hold()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._holders -= 1
-        if not self._holders:
-            self._released.set()
+        self.release()
 
     @property
     def queue_depth(self) -> int:
@@ -119,28 +132,55 @@ class ServedModel:
             Refused: OVERLOADED where the queue is full, TIMEOUT where it waited too long, INVALID where the model can't
                 compute on it, UNAVAILABLE where the model was unloaded, INTERNAL where it's our fault.
         """
-        loop = asyncio.get_running_loop()
-        rows, group = self._batching_of(request.feeds)
-        pending = Pending(request, loop.create_future(), rows, group)
-        if not self._queue.put(pending):
-            refusal = self.overloaded() if self._queue.is_full else self._closed()
-            raise self.refused(refusal)
-        timeout = self.options.timeout if request.timeout is None else request.timeout
-        timer = None if timeout is None else loop.call_later(timeout, self._expire, pending, timeout)
-        self.statistics.in_flight += 1
+        pending = self.submit(request, asyncio.get_running_loop().create_future())
         try:
-            result = await pending.future
+            result: InferenceResult = await pending.waiter
             if (observe := observer.get()) is not None:
                 observe(result)
             return result
         except asyncio.CancelledError:
-            if self._queue.drop(pending):
-                self.statistics.abandoned += 1
+            self.forget(pending)
             raise
         finally:
-            self.statistics.in_flight -= 1
-            if timer is not None:
-                timer.cancel()
+            del pending  # its future's exception has this frame in its traceback, and so would keep the feeds alive
+
+    def submit(self, request: InferenceRequest, waiter: Any) -> Pending:
+        """Has one request answered; see `infer`.
+
+        Args:
+            request: its feeds fit the model.
+            waiter: gets the answer, or a Refused, on the event loop: a future, or what has its `done`, `set_result` and
+                `set_exception`.
+
+        Raises:
+            Refused: the queue is full, or the model was unloaded.
+        """
+        loop = asyncio.get_running_loop()
+        rows, group = self._batching_of(request.feeds)
+        pending = Pending(request, waiter, rows, group)
+        is_quick = self._is_quick(group) and rows <= self.max_batch
+        if not self._queue.put(pending, wake=not is_quick):
+            refusal = self.overloaded() if self._queue.is_full else self._closed()
+            raise self.refused(refusal)
+        if is_quick and not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._run_here)
+        timeout = self.options.timeout if request.timeout is None else request.timeout
+        if timeout is not None:
+            pending.timer = loop.call_later(timeout, self._expire, pending, timeout)
+        self.statistics.in_flight += 1
+        return pending
+
+    def forget(self, pending: Pending) -> None:
+        """Drops a request for which nobody waits any longer, unless it runs already."""
+        if self._queue.drop(pending):
+            self.statistics.abandoned += 1
+            self._settle(pending)
+
+    def _settle(self, pending: Pending) -> None:
+        self.statistics.in_flight -= 1
+        if pending.timer is not None:
+            pending.timer.cancel()
 
     def _batching_of(self, feeds: Mapping[str, np.ndarray]) -> tuple[int, Hashable]:
         """A request's rows, and the group of those that it may run with."""
@@ -178,6 +218,12 @@ class ServedModel:
             except RuntimeError:  # the loop was closed: the process is ending, and nobody waits any more
                 return
 
+    def _run_here(self) -> None:
+        """Runs what waits, on the event loop: what came in one of its turns is a batch."""
+        self._is_due = False
+        while batch := self._queue.take_now():
+            self._finish(self._run(batch))
+
     def _run(self, batch: list[Pending]) -> list[Run]:
         """Runs a batch; when it fails as a whole, each of its requests by itself, so that none suffers for another."""
         try:
@@ -207,13 +253,26 @@ class ServedModel:
                 for pending in run.batch:
                     self._refuse(pending, run.outcome)
                 continue
-            self.statistics.ran(sum(pending.rows for pending in run.batch), run.outcome[0])
+            whole_ns = [now - pending.arrived_ns for pending in run.batch]
+            self.statistics.ran([pending.rows for pending in run.batch], whole_ns, run.outcome)
+            self._note_pace(run.batch[0].group, run.outcome[0].infer_ns)
             for pending, result in zip(run.batch, run.outcome, strict=True):
-                self.statistics.succeeded(pending.rows, now - pending.arrived_ns, result)
-                if not pending.future.done():
-                    pending.future.set_result(result)
+                self._settle(pending)
+                if not pending.waiter.done():
+                    pending.waiter.set_result(result)
+
+    def _is_quick(self, group: Hashable) -> bool:
+        """Whether requests of a group are best run on the event loop."""
+        paced, run_ns = self._paced
+        return group is not None and group == paced and run_ns <= QUICK_NS and not self.options.max_delay
+
+    def _note_pace(self, group: Hashable, run_ns: int) -> None:
+        """Learns how quick runs of a group are; one slow run says more of the machine than of the model."""
+        paced, known_ns = self._paced
+        self._paced = group, min(run_ns, 2 * known_ns) if group == paced else run_ns
 
     def _refuse(self, pending: Pending, refusal: Refused) -> None:
         self.statistics.failed(refusal.reason, time.perf_counter_ns() - pending.arrived_ns)
-        if not pending.future.done():
-            pending.future.set_exception(refusal)
+        self._settle(pending)
+        if not pending.waiter.done():
+            pending.waiter.set_exception(refusal)

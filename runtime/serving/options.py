@@ -67,6 +67,7 @@ class ModelOptions(EngineOptions):
         inputs: what the configuration declares of the inputs, all of them where it declares any.
         outputs: what it declares of outputs.
         labels: the names of classes, by the output that has a score for each.
+        warnings: what the configuration asks for without effect; told when the model is loaded.
     """
 
     max_batch: int = 8
@@ -81,3 +82,4 @@ class ModelOptions(EngineOptions):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

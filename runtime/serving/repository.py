@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from runtime.errors import ModelError, UserError
 from runtime.serving.declared import check_declared
@@ -20,6 +20,8 @@ from runtime.session import Session
 
 log = logging.getLogger(__name__)
 
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 # The options that a configuration sent with a load request asks for: the model's name, the text, the server's options.
 ReadOverride = Callable[[str, str, ModelOptions], ModelOptions]
@@ -58,6 +60,14 @@ class _Slot:
     unloaded: bool = False  # by request, so that polling leaves it alone
     override: Override | None = None
     seen: dict[str, Fingerprint] = field(default_factory=dict)
+
+    def newest(self) -> str:
+        """The newest version that serves, empty where none does."""
+        newest = ""
+        for number, version in self.versions.items():  # asked for with every request
+            if version.model is not None and (not newest or int(number) > int(newest)):
+                newest = number
+        return newest
 
 
 class Repository:
@@ -111,9 +121,8 @@ class Repository:
         if self.draining:
             raise Refused(Reason.UNAVAILABLE, "the server is stopping")
         slot = self._slot(name)
-        serving = self.versions(name)
-        if not version and serving:
-            version = serving[-1]
+        if not version:
+            version = slot.newest()
         found = slot.versions.get(version)
         if found is not None and found.model is not None:
             return found.model
@@ -147,7 +156,7 @@ class Repository:
         async with slot.lock:
             try:
                 override = None if config is None else partial(self._read_override, name, config)
-                files = await asyncio.to_thread(self._source.find, name, override)
+                files = await _in_thread(self._source.find, name, override)
             except KeyError:
                 raise Refused(Reason.NOT_FOUND, f"the repository has no model '{name}'") from None
             except UserError as error:
@@ -207,7 +216,7 @@ class Repository:
             return
         async with slot.lock:
             try:
-                files = await asyncio.to_thread(self._source.find, name, slot.override)
+                files = await _in_thread(self._source.find, name, slot.override)
             except KeyError:  # it went away just now
                 return
             except UserError as error:
@@ -253,7 +262,7 @@ class Repository:
         if version.model is None:
             version.state, version.reason = "LOADING", ""
         try:
-            model = await asyncio.to_thread(open_model, name, number, path, mark[1])
+            model = await _in_thread(open_model, name, number, path, mark[1])
         except UserError as error:
             version.refused, version.reason = mark, error.message
             if version.model is None:
@@ -276,6 +285,8 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
             can't run together although they should.
         DeviceError: the device doesn't work here.
     """
+    for warning in options.warnings:
+        log.warning("%s", warning)
     session = Session(path, options)
     check_declared(session, options)
     batched = options.max_batch > 1 and rows_are_independent(session)
@@ -286,6 +297,26 @@ def open_model(name: str, version: str, path: Path, options: ModelOptions) -> Se
         )
     warm_up(session, options.warmup, batched)
     return ServedModel(name, version, session, options, batched)
+
+
+async def _in_thread(work: Callable[Given, Made], *given: Given.args, **named: Given.kwargs) -> Made:
+    """Reads a model in a thread. Whatever goes wrong is told of the model, and neither ends the server nor others.
+
+    Raises:
+        UserError: what `work` raises, or says in words what else went wrong.
+        KeyError: what `work` raises.
+    """
+    try:
+        return await asyncio.to_thread(work, *given, **named)
+    except (UserError, KeyError):
+        raise
+    except MemoryError:
+        raise ModelError("there isn't enough memory for it") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from None
+    except Exception as error:
+        log.error("a model couldn't be read", exc_info=error)
+        raise ModelError("internal error; the server's log says more") from None
 
 
 async def _retire(version: _Version, reason: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from runtime.errors import UserError
-from runtime.serving.warmup import probe
+from runtime.probing import probe
 from runtime.session import Session
 from runtime.tensors import TensorSpec
 

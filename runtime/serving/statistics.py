@@ -22,9 +22,9 @@ class Duration:
     count: int = 0
     ns: int = 0
 
-    def add(self, ns: int) -> None:
-        """Counts one that took `ns`."""
-        self.count += 1
+    def add(self, ns: int, times: int = 1) -> None:
+        """Counts `times` that took `ns` together."""
+        self.count += times
         self.ns += ns
 
 
@@ -35,10 +35,10 @@ class Histogram:
     counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
     ns: int = 0
 
-    def add(self, ns: int) -> None:
-        """Counts one latency."""
-        self.counts[bisect_left(_BOUNDS_NS, ns)] += 1
-        self.ns += ns
+    def add(self, ns: int, times: int = 1) -> None:
+        """Counts a latency that so many had."""
+        self.counts[bisect_left(_BOUNDS_NS, ns)] += times
+        self.ns += ns * times
 
 
 @dataclass(slots=True)
@@ -84,26 +84,27 @@ class Statistics:
         self.abandoned = 0
         self.in_flight = 0
 
-    def ran(self, rows: int, result: InferenceResult) -> None:
-        """Counts one run of a batch of `rows`, whose stages `result` tells."""
+    def ran(self, rows: Sequence[int], whole_ns: Sequence[int], results: Sequence[InferenceResult]) -> None:
+        """Counts one run and its requests as answered: the rows of each, the time since it came, and what it got."""
+        run, times, total = results[0], len(results), sum(rows)
         self.execution_count += 1
-        batch = self.batches.setdefault(rows, BatchStatistics())
-        batch.compute_input.add(result.input_ns)
-        batch.compute_infer.add(result.infer_ns)
-        batch.compute_output.add(result.output_ns)
-
-    def succeeded(self, rows: int, whole_ns: int, result: InferenceResult) -> None:
-        """Counts one answered request of `rows`, `whole_ns` after it came."""
-        self.inference_count += rows
+        self.inference_count += total
         self.last_inference_ms = int(time.time() * 1000)
-        self.success.add(whole_ns)
-        self.queue.add(result.queue_ns)
-        self.compute_input.add(result.input_ns)
-        self.compute_infer.add(result.infer_ns)
-        self.compute_output.add(result.output_ns)
-        durations = (whole_ns, result.queue_ns, result.input_ns, result.infer_ns, result.output_ns)
-        for stage, ns in zip(self.STAGES, durations, strict=True):
-            self.latencies[stage].add(ns)
+        batch = self.batches.setdefault(total, BatchStatistics())
+        batch.compute_input.add(run.input_ns)
+        batch.compute_infer.add(run.infer_ns)
+        batch.compute_output.add(run.output_ns)
+        self.success.add(sum(whole_ns), times)
+        self.queue.add(sum(result.queue_ns for result in results), times)
+        self.compute_input.add(run.input_ns * times, times)
+        self.compute_infer.add(run.infer_ns * times, times)
+        self.compute_output.add(run.output_ns * times, times)
+        request, queue, *others = (self.latencies[stage] for stage in self.STAGES)
+        for whole, result in zip(whole_ns, results, strict=True):
+            request.add(whole)
+            queue.add(result.queue_ns)
+        for histogram, ns in zip(others, (run.input_ns, run.infer_ns, run.output_ns), strict=True):
+            histogram.add(ns, times)
 
     def failed(self, reason: Reason, whole_ns: int) -> None:
         """Counts one request that got no result, `whole_ns` after it came."""

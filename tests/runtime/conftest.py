@@ -1,6 +1,8 @@
 """Tiny models, written by hand with ``onnx.helper``, for the tests of the runtime."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,35 +49,39 @@ def classifier_weights() -> tuple[np.ndarray, np.ndarray]:
     return generator.normal(size=(16, 3)).astype(np.float32), generator.normal(size=3).astype(np.float32)
 
 
+def save(
+    path: Path,
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[Signature],
+    outputs: Sequence[Signature],
+    weights: dict[str, np.ndarray] | None = None,
+    metadata: dict[str, str] | None = None,
+    opset: int = 20,
+    ir: int = 10,
+) -> Path:
+    """Saves a model of some nodes, with metadata."""
+    graph = helper.make_graph(
+        list(nodes),
+        "tiny",
+        [helper.make_tensor_value_info(*signature) for signature in inputs],
+        [helper.make_tensor_value_info(*signature) for signature in outputs],
+        [numpy_helper.from_array(array, key) for key, array in (weights or {}).items()],
+    )
+    model = helper.make_model(graph, ir_version=ir, opset_imports=[helper.make_opsetid("", opset)])
+    helper.set_model_props(model, metadata or {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
 @pytest.fixture
 def save_model(tmp_path: Path) -> SaveModel:
     """Saves a model of some nodes, with metadata, in the test's folder."""
 
-    def save(
-        nodes: Sequence[NodeProto],
-        inputs: Sequence[Signature],
-        outputs: Sequence[Signature],
-        weights: dict[str, np.ndarray] | None = None,
-        metadata: dict[str, str] | None = None,
-        opset: int = 20,
-        ir: int = 10,
-        name: str = "model.onnx",
-    ) -> Path:
-        graph = helper.make_graph(
-            list(nodes),
-            "tiny",
-            [helper.make_tensor_value_info(*signature) for signature in inputs],
-            [helper.make_tensor_value_info(*signature) for signature in outputs],
-            [numpy_helper.from_array(array, key) for key, array in (weights or {}).items()],
-        )
-        model = helper.make_model(graph, ir_version=ir, opset_imports=[helper.make_opsetid("", opset)])
-        helper.set_model_props(model, metadata or {})
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, path)
-        return path
+    def save_here(*parts: Any, name: str = "model.onnx", **more: Any) -> Path:
+        return save(tmp_path / name, *parts, **more)
 
-    return save
+    return save_here
 
 
 @pytest.fixture
@@ -306,3 +312,30 @@ def save_region_detector(save_model: SaveModel) -> SaveModel:
         )
 
     return save
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with certificates and keys of a server and a client, and another key, made by OpenSSL's own command."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made by the command openssl, which is not here")
+    folder = tmp_path_factory.mktemp("pem")
+    for name, subject in (("server", "/CN=localhost"), ("client", "/CN=client")):
+        run = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ]
+        run += ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", subject]
+        run += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        subprocess.run(run, cwd=folder, check=True, capture_output=True)
+    locked = ["openssl", "pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key"]
+    subprocess.run(locked, cwd=folder, check=True, capture_output=True)
+    return folder

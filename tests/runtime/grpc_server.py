@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,3 +75,11 @@ def tensor(name: str = "x", datatype: str = "FP32", shape: tuple[int, ...] = (1,
     if contents:
         made.contents.CopyFrom(service_pb2.InferTensorContents(**contents))
     return made
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 
 from runtime.server.page.routes import page_routes
+from runtime.server.page.status import status_paths
 from runtime.server.rest.app import build_app
 from runtime.server.rest.bodies import Bodies, BodyLimits
 from runtime.server.rest.predict import predict_routes
@@ -28,7 +29,7 @@ class ServedPage(Served):
         super().__init__(models, limits, **options)
         bodies = Bodies(limits, self._workers)
         routes = [*predict_routes(self.repository, bodies), *page_routes(self.repository, is_admin)]
-        self.app = build_app(self.repository, self._workers, limits, routes, predict_paths())
+        self.app = build_app(self.repository, self._workers, limits, routes, {**predict_paths(), **status_paths()})
 
     def predict(self, model: str, content: bytes, query: str = "", kind: str = "image/png", **headers: str) -> Any:
         """Asks a model about an image that is the body."""

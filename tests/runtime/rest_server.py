@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
-import socket
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import uvicorn
 
 from runtime.protocol.model_config import read_config, read_override
+from runtime.server.address import bind
+from runtime.server.direct import Direct
+from runtime.server.http import HttpServer
+from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import App, build_app
 from runtime.server.rest.bodies import BodyLimits
 from runtime.serving.options import ModelOptions
@@ -20,6 +22,7 @@ from runtime.serving.repository import Repository
 from runtime.serving.sources import Files, Folder
 
 T = TypeVar("T")
+Answer = tuple[int, dict[bytes, bytes], bytes]
 LIMITS = BodyLimits(max_body=200_000, max_pending=400_000, seconds=5)
 
 
@@ -71,18 +74,47 @@ class Served:
         """Asks a model with tensors as JSON."""
         return self.post(f"/v2/models/{model}/infer", json={"inputs": inputs, **fields})
 
+    def infer_raw(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Asks with nothing between the test and the application."""
+        return self.run(self._infer(path, body, headers))
+
+    def infer_together(self, path: str, bodies: Sequence[bytes]) -> list[Answer]:
+        """Asks several times at once."""
+
+        async def ask() -> list[Answer]:
+            return list(await asyncio.gather(*(self._infer(path, body, {}) for body in bodies)))
+
+        return self.run(ask())
+
+    async def _infer(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        sent: list[Any] = []
+        told = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+        messages = [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app({"type": "http", "method": "POST", "path": path, "headers": told}, receive, send)
+        return sent[0]["status"], dict(sent[0]["headers"]), bytes(sent[1]["body"])
+
     @contextlib.contextmanager
-    def listening(self) -> Iterator[str]:
-        """Listens on a port of the loopback while it is entered; gives ``host:port``."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(self.app, lifespan="off", ws="none", log_level="warning", access_log=False)
-        server = uvicorn.Server(config)
-        serving = asyncio.run_coroutine_threadsafe(server.serve([listener]), self._loop)
+    def listening(self, direct: bool = True) -> Iterator[str]:
+        """Listens on a port of the loopback while it is entered; gives ``host:port``.
+
+        Inference goes the short way, as it does in a server without a log of requests, or else through the application.
+        """
+        listener = bind("127.0.0.1", 0)
+        short = Direct(self.app.infer, lambda headers: None) if direct and isinstance(self.app, App) else None
+        server = HttpServer(self.app, ConnectionLimits(), None, short)
+        self.run(server.open(listener))
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
-            serving.result(10)
+            self.run(server.drain(0))
 
 
 def error_of(response: httpx.Response, status: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,14 @@ def test_calls_without_a_meaning_here_answer_as_the_protocol_says(served: Served
         assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
     with pytest.raises(InferenceServerException, match="no region"):
         client.get_system_shared_memory_status("region")
+
+
+def test_the_example_in_the_documentation(served: Served) -> None:
+    page = Path(__file__).parents[2] / "docs" / "serving-grpc.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code.replace("127.0.0.1:8001", served.address), found)
+    assert (found["scores"].shape, found["best"].shape) == ((1, 3), (1, 2))
 
 
 ARRAYS = {

@@ -79,7 +79,7 @@ WRONG: list[tuple[Any, grpc.StatusCode, str]] = [
     (request("x" * 100_000), NOT_FOUND, "no model 'xxx"),
     (request("m", model_version="7"), NOT_FOUND, "no version '7'"),
     (request("m"), INVALID, "input 'x' is missing"),
-    (request("m", tensor("z"), raw=(RAW,)), INVALID, 'no input "z"'),
+    (request("m", tensor("z"), raw=(RAW,)), INVALID, "no input 'z'"),
     (request("m", tensor(), tensor(), raw=(RAW, RAW)), INVALID, "'x' is given twice"),
     (request("m", tensor(), raw=(RAW, RAW)), INVALID, "'raw_input_contents' has 2 tensors"),
     (request("m", raw=(RAW,)), INVALID, "'raw_input_contents' has 1 tensors"),
@@ -105,7 +105,7 @@ WRONG: list[tuple[Any, grpc.StatusCode, str]] = [
     (request("BYTES", tensor(datatype="BYTES"), raw=(b"\xff\xff\xff\xff\0\0\0\0",)), INVALID, "BYTES element 0"),
     (request("BYTES", tensor(datatype="BYTES"), raw=(b"\0\0\0\0" * 3,)), INVALID, "behind the last"),
     (request("BYTES", tensor(datatype="BYTES", bytes_contents=[b"\xff", b""])), INVALID, "not UTF-8"),
-    (request("m", tensor(), raw=(RAW,), outputs=[asked("z")]), INVALID, 'no output "z"'),
+    (request("m", tensor(), raw=(RAW,), outputs=[asked("z")]), INVALID, "no output 'z'"),
     (request("m", tensor(), raw=(RAW,), outputs=[asked(), asked()]), INVALID, "'y' is asked for twice"),
     (
         request("m", tensor(), raw=(RAW,), outputs=[asked(classification=Parameter(string_param="1"))]),

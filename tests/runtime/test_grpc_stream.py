@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, service_pb2
 
 from tests.runtime.conftest import SaveModel
-from tests.runtime.grpc_server import Served, request, tensor
+from tests.runtime.grpc_server import Served, request, tensor, until
 
 
 @pytest.fixture
@@ -83,6 +84,21 @@ def test_a_stream_larger_than_the_queue_waits_instead_of_being_refused(serve: Ca
     assert not any(answer.error_message for answer in answers)
 
 
+def test_a_stream_that_the_server_ends_has_all_that_was_read_answered(serve: Callable[..., Served]) -> None:
+    """More requests than are read ahead, while none can run: those that were read are answered, in order."""
+    served = serve(max_delay=60.0, max_batch=1000)
+    stream = served.stub.ModelStreamInfer(numbered(number) for number in range(100))
+    until(lambda: served.repository.model("m").queue_depth >= 32)
+    served.run(served.drain())
+    seen = []
+    with pytest.raises(grpc.RpcError) as caught:
+        for answer in stream:
+            seen.append(answer.infer_response.id)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert seen == [str(number) for number in range(len(seen))]
+    assert len(seen) >= 32
+
+
 def test_a_stream_that_is_no_message_goes_on(serve: Callable[..., Served]) -> None:
     call = serve().channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
     sent = [numbered(1).SerializeToString(), b"\xff\xff", numbered(2).SerializeToString()]
@@ -124,10 +140,3 @@ def test_a_client_that_dies_is_no_event_for_the_log(serve: Callable[..., Served]
     until(lambda: model.statistics.in_flight == 0)
     assert served.stub.ModelInfer(numbered(1)).id == "1"
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -17,13 +17,11 @@ from onnx import TensorProto, helper
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from runtime.server.rest import predict as predict_module
 from runtime.server.rest.bodies import BodyLimits
-from runtime.server.rest.pixel_budget import PixelBudget
-from runtime.serving.refused import Reason, Refused
 from runtime.session import Session
 from tests.runtime.conftest import CLASSIFIER_METADATA, COLOURS, LABELS, SaveModel
 from tests.runtime.predict_server import Serve, serving
+from tests.runtime.rest_server import error_of
 from tests.runtime.test_runtime_predict import report
 from tests.runtime.test_runtime_predict_objects import BLUE, GREEN, RED, saved
 
@@ -58,12 +56,6 @@ def probabilities(path: Path, image: Image.Image) -> np.ndarray:
     scores = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": tensor})[0][0]
     powers = np.exp(scores - scores.max())
     return powers / powers.sum()
-
-
-def refused(reply: httpx.Response, status: int) -> str:
-    assert reply.status_code == status, reply.text
-    assert list(reply.json()) == ["error"]
-    return str(reply.json()["error"])
 
 
 def test_labels_are_those_of_the_model(serve: Serve, classifier: Path) -> None:
@@ -219,14 +211,14 @@ def test_a_form_with_one_image(serve: Serve, classifier: Path) -> None:
     ):
         boundary = {} if files else {"content-type": "multipart/form-data; boundary=x"}
         content = {"files": files, "data": data} if files else {"content": FIELD}
-        assert said in refused(server.post("/v1/predict/m", headers=boundary, **content), 400)
+        assert said in error_of(server.post("/v1/predict/m", headers=boundary, **content), 400)
     text = {"a": ("a.txt", b"hello", "text/plain")}
-    assert "text/plain" in refused(server.post("/v1/predict/m", files=text), 415)
+    assert "text/plain" in error_of(server.post("/v1/predict/m", files=text), 415)
     for broken in (b"", b"--x", b"--y\r\n\r\n--y--", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nv'):
         headers = {"content-type": "multipart/form-data; boundary=x"}
-        refused(server.post("/v1/predict/m", content=broken, headers=headers), 400)
+        error_of(server.post("/v1/predict/m", content=broken, headers=headers), 400)
     headers = {"content-type": "multipart/form-data"}
-    assert "boundary" in refused(server.post("/v1/predict/m", content=b"x", headers=headers), 400)
+    assert "boundary" in error_of(server.post("/v1/predict/m", content=b"x", headers=headers), 400)
 
 
 FIELD = b'--x\r\nContent-Disposition: form-data; name="top"\r\n\r\n5\r\n--x--\r\n'
@@ -234,7 +226,7 @@ FIELD = b'--x\r\nContent-Disposition: form-data; name="top"\r\n\r\n5\r\n--x--\r\
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/octet-stream", "image/svg+xml", "application/json"])
 def test_what_is_said_to_be_no_image(kind: str, serve: Serve, classifier: Path) -> None:
-    said = refused(serve(m=classifier).predict("m", encoded(digit()), kind=kind), 415)
+    said = error_of(serve(m=classifier).predict("m", encoded(digit()), kind=kind), 415)
     assert "image/jpeg" in said
     assert kind in said
 
@@ -242,16 +234,16 @@ def test_what_is_said_to_be_no_image(kind: str, serve: Serve, classifier: Path) 
 def test_what_is_no_image_whatever_it_is_said_to_be(serve: Serve, classifier: Path) -> None:
     server = serve(m=classifier, limits=BodyLimits(max_body=10**6))
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
-    assert "the image is empty" in refused(server.predict("m", b""), 400)
+    assert "the image is empty" in error_of(server.predict("m", b""), 400)
     for content in (b"\x89PNG\r\n\x1a\n", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
-        assert refused(server.predict("m", content), 400) == "the upload is no image"
+        assert error_of(server.predict("m", content), 400) == "the upload is no image"
     for name in ("PNG", "JPEG", "TIFF", "BMP"):
         cut = encoded(noise, name)[:1000]
-        assert "cannot read the upload" in refused(server.predict("m", cut), 400), name
+        assert "cannot read the upload" in error_of(server.predict("m", cut), 400), name
     bomb = encoded(Image.new("1", (20_000, 20_000)))
-    assert "more than 89,478,485 pixels" in refused(server.predict("m", bomb), 400)
+    assert "more than 89,478,485 pixels" in error_of(server.predict("m", bomb), 400)
     float_image = encoded(Image.new("F", (2, 2), 0.5), "TIFF")
-    assert "no known range" in refused(server.predict("m", float_image, kind="image/tiff"), 400)
+    assert "no known range" in error_of(server.predict("m", float_image, kind="image/tiff"), 400)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +260,7 @@ def test_what_is_no_image_whatever_it_is_said_to_be(serve: Serve, classifier: Pa
     ],
 )
 def test_options_that_are_wrong(query: str, said: str, serve: Serve, classifier: Path) -> None:
-    assert said in refused(serve(m=classifier).predict("m", encoded(digit()), query), 400)
+    assert said in error_of(serve(m=classifier).predict("m", encoded(digit()), query), 400)
 
 
 def test_options_of_other_models(serve: Serve, detector: Path, segmenter: Path, street: Path) -> None:
@@ -280,7 +272,7 @@ def test_options_of_other_models(serve: Serve, detector: Path, segmenter: Path, 
         ("mask", "?mask=coco", "'mask' is png or rle"),
         ("mask", "?mask=rle&format=png", "'mask' is for"),
     ):
-        assert said in refused(server.predict(model, street.read_bytes(), query), 400)
+        assert said in error_of(server.predict(model, street.read_bytes(), query), 400)
     assert len(server.predict("boxes", street.read_bytes(), "?score=0").json()["objects"]) == 2
 
 
@@ -295,14 +287,14 @@ def test_models_that_are_not_there_or_take_no_image(
     silent = save_classifier(metadata={}, name="silent.onnx")
     server = serve(adder=adder, m=classifier, regions=save_region_detector(name="r.onnx"), silent=silent)
     image = encoded(digit())
-    assert "there is no model 'x' here" in refused(server.predict("x", image), 404)
-    assert "no version '7'" in refused(server.predict("m/versions/7", image), 404)
+    assert "there is no model 'x' here" in error_of(server.predict("x", image), 404)
+    assert "no version '7'" in error_of(server.predict("m/versions/7", image), 404)
     assert server.predict("m/versions/1", image).status_code == 200
-    assert "ask /v2/models/adder/infer with the tensors" in refused(server.predict("adder", image), 400)
-    assert "does not say how an image becomes its input 'image'" in refused(server.predict("silent", image), 400)
-    assert "its input 'proposals'" in refused(server.predict("regions", image), 400)
+    assert "ask /v2/models/adder/infer with the tensors" in error_of(server.predict("adder", image), 400)
+    assert "does not say how an image becomes its input 'image'" in error_of(server.predict("silent", image), 400)
+    assert "its input 'proposals'" in error_of(server.predict("regions", image), 400)
     reply = server.get("/v1/predict/m")
-    assert refused(reply, 405) == "/v1/predict/m does not take GET"
+    assert error_of(reply, 405) == "/v1/predict/m does not take GET"
     assert reply.headers["allow"] == "POST"
 
 
@@ -315,13 +307,13 @@ def test_other_models_give_their_outputs(serve: Serve, save_classifier: SaveMode
     expected = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": tensor})[0][0]
     assert (told["dtype"], told["shape"]) == ("float32", [3])
     np.testing.assert_allclose(told["data"], expected, rtol=1e-5)
-    assert "nothing can be drawn" in refused(server.predict("m", encoded(digit()), "?format=png"), 400)
+    assert "nothing can be drawn" in error_of(server.predict("m", encoded(digit()), "?format=png"), 400)
 
 
 def test_models_of_fixed_sizes(serve: Serve, save_detector: SaveModel, street: Path) -> None:
     server = serve(m=save_detector(batch=2, sides=(40, 60)))
     assert len(server.predict("m", street.read_bytes()).json()["objects"]) == 2
-    said = refused(server.predict("m", encoded(Image.new("RGB", (6, 4)))), 400)
+    said = error_of(server.predict("m", encoded(Image.new("RGB", (6, 4)))), 400)
     assert said == "the upload is 6 × 4 pixels, and the model takes 60 × 40"
 
 
@@ -348,95 +340,6 @@ def test_images_of_one_size_run_together(serve: Serve, classifier: Path, monkeyp
     for image, reply in zip(images, replies, strict=True):
         assert reply.json()["index"] == int(np.argmax(probabilities(classifier, image)))
     assert rows == [6]
-
-
-def test_bodies_are_bounded(serve: Serve, classifier: Path) -> None:
-    server = serve(m=classifier, limits=BodyLimits(max_body=1000))
-    assert "larger than 1000 bytes" in refused(server.predict("m", bytes(1001)), 413)
-    assert "larger than 1000 bytes" in refused(server.post("/v1/predict/m", files={"a": ("a.png", bytes(999))}), 413)
-    assert server.predict("m", encoded(digit())).status_code == 200
-
-
-def test_more_images_than_may_wait_are_refused(serve: Serve, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_module, "PIXELS_AT_ONCE", 16)
-    monkeypatch.setattr(predict_module, "MAX_WAITING", 2)
-    server = serve(m=classifier, options={"max_delay": 0.3})
-
-    async def ask_all() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(server.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-            headers = {"content-type": "image/png"}
-            return await asyncio.gather(
-                *(client.post("/v1/predict/m", content=encoded(digit()), headers=headers) for _ in range(5))
-            )
-
-    replies = server.run(ask_all())
-    assert sorted(reply.status_code for reply in replies) == [200, 200, 200, 503, 503]
-    late = next(reply for reply in replies if reply.status_code == 503)
-    assert late.headers["retry-after"] == "1"
-    assert "too many images" in refused(late, 503)
-    assert server.predict("m", encoded(digit())).status_code == 200  # the room was given back
-
-
-def test_the_budget_is_first_come_first_served_and_given_back() -> None:
-    async def run() -> list[str]:
-        budget, events = PixelBudget(10, max_waiting=3), []
-
-        async def work(name: str, pixels: int, entered: asyncio.Event, leave: asyncio.Event) -> None:
-            async with budget.room_for(pixels):
-                events.append(name)
-                entered.set()
-                await leave.wait()
-
-        gates = {name: (asyncio.Event(), asyncio.Event()) for name in "abcd"}
-        tasks = {}
-        for name, pixels in (("a", 6), ("b", 6), ("c", 99), ("d", 4)):  # d would fit, but b and c came before
-            tasks[name] = asyncio.create_task(work(name, pixels, *gates[name]))
-            await asyncio.sleep(0)
-        with pytest.raises(Refused) as refusal:
-            async with budget.room_for(1):
-                pass
-        assert refusal.value.reason is Reason.OVERLOADED
-        tasks["c"].cancel()  # who gives up lets those behind pass
-        gates["a"][1].set()
-        await gates["d"][0].wait()
-        assert sorted(events) == ["a", "b", "d"]
-        gates["b"][1].set()
-        gates["d"][1].set()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
-        async with asyncio.timeout(1), budget.room_for(99):
-            events.append("whole")
-        return events
-
-    assert asyncio.run(run())[-1] == "whole"
-
-
-def test_an_abandoned_image_is_dropped_before_it_runs(serve: Serve, classifier: Path) -> None:
-    server = serve(m=classifier, options={"max_delay": 1.0, "max_batch": 2})
-    model = server.repository.model("m")
-
-    async def go_away() -> None:
-        messages = iter([{"type": "http.request", "body": encoded(digit())}, {"type": "http.disconnect"}])
-        sent: list[Any] = []
-
-        async def receive() -> Any:
-            return next(messages)
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/v1/predict/m",
-            "query_string": b"",
-            "headers": [(b"content-type", b"image/png")],
-        }
-        await asyncio.wait_for(server.app(scope, receive, send), 5)
-
-    server.run(go_away())
-    assert model.statistics.abandoned == 1
-    assert model.statistics.execution_count == 0
 
 
 def test_the_document_of_the_api_is_kept(

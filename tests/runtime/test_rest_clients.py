@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import tritonclient.http as triton
@@ -15,8 +14,13 @@ import tritonclient.http.aio as triton_aio
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tests.runtime.conftest import LABELS
+from tests.runtime.conftest import LABELS, save
 from tests.runtime.rest_server import Served
+
+# A client that is closed already closes itself again when it is collected, in whatever thread that happens.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*InferenceServerClient.__del__:pytest.PytestUnraisableExceptionWarning"
+)
 
 ELEMENTS = [
     (TensorProto.BOOL, np.bool_, [True, False]),
@@ -42,26 +46,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("echoes")
     saved = {}
     for element, _, _ in ELEMENTS:
-        signature = [helper.make_tensor_value_info(name, element, ["n", 2]) for name in ("x", "y")]
-        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "echo", [signature[0]], [signature[1]])
-        model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
-        saved[f"echo{element}"] = folder / f"echo{element}.onnx"
-        onnx.save(model, saved[f"echo{element}"])
+        node = helper.make_node("Identity", ["x"], ["y"])
+        path = folder / f"echo{element}.onnx"
+        saved[path.stem] = save(path, [node], [("x", element, ["n", 2])], [("y", element, ["n", 2])])
     return saved
 
 
-@pytest.fixture(scope="module")
-def echoes(models: dict[str, Path]) -> Iterator[str]:
+@pytest.fixture(scope="module", params=["direct", "asgi"])
+def echoes(models: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[str]:
     served = Served(models)
-    with served.listening() as address:
+    with served.listening(request.param == "direct") as address:
         yield address
     served.close()
 
 
-@pytest.fixture
-def digits(classifier: Path) -> Iterator[str]:
+@pytest.fixture(params=["direct", "asgi"])
+def digits(classifier: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     served = Served({"digits": classifier})
-    with served.listening() as address:
+    with served.listening(request.param == "direct") as address:
         yield address
     served.close()
 

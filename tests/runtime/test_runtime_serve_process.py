@@ -117,7 +117,7 @@ def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: p
     monkeypatch.setattr(
         "runtime.cli.serve.serve", lambda source, needed, settings, tell: asked.append((source, settings))
     )
-    options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --gpu-memory 5 --fp16"
+    options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --fp16"
     options += " --engine-cache cache --max-batch 7 --max-delay .5 --max-queue 9 --timeout 4 --host ::1 --port 80"
     options += " --grpc-port 90 --max-body 11 --max-connections 12 --drain 13 --poll 14 --log-format json --access-log"
     options += (
@@ -127,7 +127,7 @@ def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: p
     ((source, settings),) = asked
     model = source.find("model").options
     assert (model.device, model.threads, model.instances, model.spinning) == ("tensorrt", 3, 2, False)
-    assert (model.device_id, model.gpu_memory, model.fp16, model.engine_cache) == (1, 5, True, Path("cache"))
+    assert (model.device_id, model.fp16, model.engine_cache) == (1, True, Path("cache"))
     assert (model.max_batch, model.max_delay, model.max_queue, model.timeout) == (7, 0.5, 9, 4)
     assert settings == Settings(
         host="::1",

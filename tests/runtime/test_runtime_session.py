@@ -83,6 +83,13 @@ def test_values_that_the_model_cannot_compute_on(picker: Path) -> None:
     assert "\n" not in caught.value.message
 
 
+def test_an_input_that_asks_for_more_memory_than_there_is(save_model: SaveModel) -> None:
+    nodes = [helper.make_node("ConstantOfShape", ["sizes"], ["y"])]
+    path = save_model(nodes, [("sizes", TensorProto.INT64, ["rank"])], [("y", TensorProto.FLOAT, None)])
+    with pytest.raises(InputError, match="the model would need 8,192 GiB for this input"):
+        Session(path, EngineOptions("cpu")).run({"sizes": np.array([2**40, 2])})
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"there is no model at .*nothing\.onnx"):
         Session(tmp_path / "nothing.onnx")

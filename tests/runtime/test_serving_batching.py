@@ -385,3 +385,30 @@ def test_dimensions_of_other_names_are_merged_where_the_rows_are_shown_to_be_ind
     results, model = served(path, lambda model: gathered(model, asked))
     assert model.max_batch == 8
     assert [result.outputs["y"].tolist() for result in results] == [[[float(i), 0.0]] for i in range(6)]
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_quick_runs_are_done_on_the_event_loop_and_slow_ones_beside_it(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+) -> None:
+    runs: list[tuple[bool, int]] = []
+    run = Session.run
+
+    def noted(session: Session, feeds: dict[str, np.ndarray], outputs: Any = None) -> dict[str, np.ndarray]:
+        runs.append((threading.current_thread() is threading.main_thread(), len(feeds["image"])))
+        time.sleep(0.002 * is_slow)
+        return run(session, feeds, outputs)
+
+    async def ask(model: ServedModel) -> list[Any]:
+        monkeypatch.setattr(Session, "run", noted)
+        image = request(np.zeros((1, 1, 4, 4)), "image")
+        for _ in range(10):
+            await model.infer(image)
+        return await gathered(model, [image] * 5)
+
+    results, _ = served(classifier, ask)
+    assert [len(result.outputs["fc"]) for result in results] == [1] * 5
+    if is_slow:
+        assert not any(on_loop for on_loop, _ in runs)
+    else:
+        assert runs[-1] == (True, 5)  # what comes in one turn of the loop is a batch

@@ -2,19 +2,24 @@
 
 import asyncio
 import http.client
+import json
 import resource
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
+from onnx import TensorProto, helper
 
 from runtime.server.address import bind
 from runtime.server.http import HttpServer
 from runtime.server.limits import ConnectionLimits, raise_file_limit
+from tests.runtime.conftest import SaveModel
+from tests.runtime.served import serving
 
 Connect = Callable[[], socket.socket]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -192,6 +197,28 @@ def test_hundreds_of_idle_connections_harm_nobody(serve: Callable[..., Connect])
         assert time.monotonic() - began < 5
     for each in idle:
         each.close()
+
+
+def test_answers_that_nobody_reads_do_not_pile_up(save_model: SaveModel) -> None:
+    """A client that asks for much and reads nothing gets no more than fits; when it reads, it gets all."""
+    nodes = [helper.make_node("ConstantOfShape", ["size"], ["zeros"])]
+    large = save_model(nodes, [("size", TensorProto.INT64, [1])], [("zeros", TensorProto.FLOAT, [None])])
+    tensor = {"name": "size", "shape": [1], "datatype": "INT64", "data": [2_000_000]}
+    asked = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    body = json.dumps(asked).encode()
+    head = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with serving(large) as served, socket.create_connection(served.address, timeout=20) as client:
+        client.sendall((head + body) * 40)
+        time.sleep(1)
+        with urllib.request.urlopen(f"{served.url}/metrics", timeout=10) as reply:
+            samples = reply.read().decode().splitlines()
+        answered = next(line for line in samples if line.startswith("netspec_requests_total{"))
+        assert 1 <= float(answered.split()[-1]) <= 4
+        file = client.makefile("rb")
+        for _ in range(40):
+            assert file.readline() == b"HTTP/1.1 200 OK\r\n"
+            headers = http.client.parse_headers(file)
+            assert len(file.read(int(headers["content-length"]))) > 8_000_000
 
 
 def test_the_limit_of_files_is_raised_and_bounds_the_connections() -> None:

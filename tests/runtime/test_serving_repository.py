@@ -315,6 +315,48 @@ def test_without_a_configured_warm_up_it_runs_once_on_zeros(classifier: Path, mo
 
 
 @pytest.mark.parametrize(
+    ("warmup", "message"),
+    [
+        (Warmup("long", {"x": WarmupInput((2,))}, count=4_000_000_000), "'long' has 4000000000 runs, more than 1000"),
+        (Warmup("large", {"x": WarmupInput((2,))}, batch=4_000_000_000), "'large' gives 'x' 32,000,000,000 bytes"),
+    ],
+)
+def test_a_warm_up_without_measure_is_refused(scale: Callable[..., Path], warmup: Warmup, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        open_model("scale", "1", scale(1), ModelOptions(device="cpu", warmup=(warmup,)))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "there isn't enough memory for it"),
+        (PermissionError(13, "Permission denied", "weights"), "cannot read weights: Permission denied"),
+        (RuntimeError("a mistake of ours"), "internal error"),
+    ],
+)
+def test_no_model_takes_the_server_with_it(
+    scale: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    scale(3)
+    scale(4, name="unlucky")
+
+    def fails(session: Session) -> bool:
+        if "unlucky" in str(session.path):
+            raise error
+        return True
+
+    monkeypatch.setattr("runtime.serving.repository.rows_are_independent", fails)
+
+    async def ask(repository: Repository) -> tuple[float, list[Entry]]:
+        return await answer(repository), repository.index()
+
+    value, index = running(folder(tmp_path), ask)
+    assert value == 3
+    assert [(entry.name, entry.state) for entry in index] == [("scale", "READY"), ("unlucky", "UNAVAILABLE")]
+    assert reason in index[1].reason
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({}, "says nothing of the input 'x'"),
@@ -338,6 +380,19 @@ def test_a_model_that_fails_on_its_warm_up_is_not_ready(save_model: SaveModel) -
     )
     with pytest.raises(ModelError, match="the warm-up on zeros failed"):
         open_model("broken", "1", path, CPU)
+
+
+def test_a_model_that_zeros_are_no_good_to_is_served_all_the_same(
+    save_model: SaveModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save_model(
+        [helper.make_node("Reshape", ["x", "sizes"], ["y"], allowzero=1)],
+        [("x", TensorProto.FLOAT, ["n", 3]), ("sizes", TensorProto.INT64, [2])],
+        [("y", TensorProto.FLOAT, ["a", "b"])],
+    )
+    model = open_model("reshape", "1", path, CPU)
+    assert model.max_batch == 0
+    assert "the warm-up on zeros failed" in caplog.text
 
 
 def test_a_configuration_that_insists_on_batching_is_held_against_the_model(save_classifier: SaveModel) -> None:

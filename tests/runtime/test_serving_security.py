@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import shutil
 import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,6 +19,7 @@ from runtime.cli.serve import command
 from runtime.errors import SecretError
 from runtime.server.guard import given_key, is_open_path
 from runtime.server.keys import Keys, Ring, digest, read_keys
+from runtime.server.tls import Certificates
 from runtime.serving.refused import Reason, Refused
 from tests.runtime.served import Served, serving
 
@@ -68,12 +68,7 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_only_who_has_a_key_may_ask_and_only_administrators_may_load(classifier: Path, keys: tuple[Path, Path]) -> None:
     with serving(classifier, "--keys", keys[0], "--admin-keys", keys[1], "--access-log") as served:
-        for probe in (
-            "/v2/health/live",
-            "/v2/health/ready",
-            "/v2/models/model/ready",
-            "/v2/models/model/versions/1/ready",
-        ):
+        for probe in ("health/live", "health/ready", "models/model/ready", "models/model/versions/1/ready"):
             assert ask(served, f"/v2/{probe}")[0] == 200
         closed = ("/v2", "/v2/models/model", "/metrics", "/openapi.json", "/v2/models/stats", "/v2/models/model/config")
         for path in closed:
@@ -158,6 +153,52 @@ def test_an_open_address_without_keys_is_warned_of_and_loads_nothing(classifier:
         assert "there are no keys (--keys)" in served.log
     with serving(classifier, "--host", "0.0.0.0", "--keys", keys[0]) as served:
         assert "keys cross the network in clear text" in served.log
+
+
+def call(channel: grpc.Channel, method: str, request: bytes = b"", **metadata: str) -> grpc.StatusCode:
+    """The status that answers a call over gRPC."""
+    named = [(name.replace("_", "-"), value) for name, value in metadata.items()]
+    try:
+        channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(request, timeout=10, metadata=named)
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        return code
+    return grpc.StatusCode.OK
+
+
+def test_keys_over_grpc(classifier: Path, keys: tuple[Path, Path]) -> None:
+    model = b"\x0a\x05model"
+    load = b"\x12\x05model"
+    with (
+        serving(classifier, "--keys", keys[0], "--admin-keys", keys[1], "--access-log", rpc=True) as served,
+        grpc.insecure_channel(served.rpc) as channel,
+    ):
+        for probe in ("ServerLive", "ServerReady", "ModelReady"):
+            assert call(channel, probe, model) is grpc.StatusCode.OK
+        for method in ("ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex"):
+            request = b"" if method in ("ServerMetadata", "RepositoryIndex") else model
+            assert call(channel, method, request) is grpc.StatusCode.UNAUTHENTICATED
+            wrong = "nobody-0123456789abcdef"
+            assert call(channel, method, request, x_api_key=wrong) is grpc.StatusCode.UNAUTHENTICATED
+            assert call(channel, method, request, x_api_key=BOB) is grpc.StatusCode.OK
+            assert call(channel, method, request, authorization=f"Bearer {ADMIN}") is grpc.StatusCode.OK
+        for method in ("RepositoryModelUnload", "RepositoryModelLoad"):
+            assert call(channel, method, load) is grpc.StatusCode.UNAUTHENTICATED
+            assert call(channel, method, load, x_api_key=ALICE) is grpc.StatusCode.PERMISSION_DENIED
+            assert call(channel, method, load, x_api_key=ADMIN) is grpc.StatusCode.OK
+        for stream in ("ModelStreamInfer", "NoSuchMethod"):
+            asking = channel.stream_stream(f"/inference.GRPCInferenceService/{stream}")(iter([b""]), timeout=10)
+            with pytest.raises(grpc.RpcError) as raised:
+                next(asking)
+            expected = {"ModelStreamInfer": "UNAUTHENTICATED", "NoSuchMethod": "UNIMPLEMENTED"}
+            assert raised.value.code().name == expected[stream]
+        watching = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=10)
+        assert next(watching) == b"\x08\x01"  # serving
+        watching.cancel()
+        served.process.terminate()
+        assert served.end() == 0
+    assert "key=bob" in served.log
+    assert not any(key in served.log for key in (ALICE, BOB, ADMIN))
 
 
 @pytest.mark.parametrize(
@@ -281,33 +322,6 @@ def test_keys_that_cannot_be_read(classifier: Path, tmp_path: Path, monkeypatch:
     assert "$NETSPEC_API_KEYS holds no key" in refused(classifier)
 
 
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with certificates and keys of a server and a client, and another key, made by OpenSSL's own command."""
-    if shutil.which("openssl") is None:
-        pytest.skip("certificates are made by the command openssl, which is not here")
-    folder = tmp_path_factory.mktemp("pem")
-    for name, subject in (("server", "/CN=localhost"), ("client", "/CN=client")):
-        run = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ]
-        run += ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", subject]
-        run += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        subprocess.run(run, cwd=folder, check=True, capture_output=True)
-    locked = ["openssl", "pkey", "-in", "server.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key"]
-    subprocess.run(locked, cwd=folder, check=True, capture_output=True)
-    return folder
-
-
 def tls(pem: Path, key: str = "server.key") -> tuple[object, ...]:
     return ("--certificate", pem / "server.pem", "--private-key", pem / key)
 
@@ -317,13 +331,22 @@ def test_https(classifier: Path, pem: Path) -> None:
     with serving(classifier, *tls(pem)) as served:
         assert served.url.startswith("https://127.0.0.1:")
         assert ask(served, "/v2", context=trusting)[0] == 200
-        old = ssl.create_default_context(cafile=pem / "server.pem")
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
-        with pytest.raises(urllib.error.URLError):
-            ask(served, "/v2", context=old)
         with pytest.raises((urllib.error.URLError, ConnectionError)):  # HTTP in clear text
             urllib.request.urlopen(served.url.replace("https", "http") + "/v2", timeout=10)
         assert ask(served, "/v2", context=trusting)[0] == 200
+    context = Certificates(pem / "server.pem", pem / "server.key").context()
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_grpc_over_tls(classifier: Path, pem: Path) -> None:
+    authority, client, key = ((pem / name).read_bytes() for name in ("server.pem", "client.pem", "client.key"))
+    with serving(classifier, *tls(pem), "--client-ca", pem / "client.pem", rpc=True) as served:
+        with grpc.secure_channel(served.rpc, grpc.ssl_channel_credentials(authority, key, client)) as channel:
+            assert call(channel, "ServerLive") is grpc.StatusCode.OK
+        with grpc.secure_channel(served.rpc, grpc.ssl_channel_credentials(authority)) as channel:
+            assert call(channel, "ServerLive") is grpc.StatusCode.UNAVAILABLE
+        with grpc.insecure_channel(served.rpc) as channel:
+            assert call(channel, "ServerLive") is grpc.StatusCode.UNAVAILABLE
 
 
 def test_clients_with_certificates(classifier: Path, pem: Path) -> None:

@@ -56,6 +56,7 @@ export class ModelPanel {
   }
 
   async act(act) {
+    if (act === "unload" && !confirm(`Unload ${this.model.name}, all versions? It answers nobody until it is loaded.`)) return;
     this.fault.textContent = "";
     try {
       await ask(repositoryPath(this.model, act), { method: "POST", body: "{}" });

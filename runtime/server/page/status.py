@@ -9,7 +9,7 @@ since it was loaded, of which the page makes what happened between two looks.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from starlette.requests import Request
@@ -20,8 +20,10 @@ from runtime.answering.answer import classifier_output
 from runtime.answering.image_input import image_input
 from runtime.errors import InputError
 from runtime.protocol.description import server_metadata, tensor_metadata
+from runtime.server.rest.openapi import operation
+from runtime.server.rest.schemas import BOOLEAN, STRING, TENSOR, array, record
 from runtime.serving.model import ServedModel
-from runtime.serving.repository import Entry, Repository
+from runtime.serving.repository import Entry, Repository, State
 from runtime.serving.statistics import LATENCY_BOUNDS
 from runtime.task import Detection, Segmentation
 
@@ -44,6 +46,36 @@ def status_route(repository: Repository, may_administer: MayAdminister) -> Route
         return Response(orjson.dumps(reply), headers={"cache-control": "no-store"}, media_type="application/json")
 
     return Route("/v1/status", status)
+
+
+def status_paths() -> dict[str, Any]:
+    """The status in the OpenAPI document."""
+    model = record(
+        ("name", "version", "state", "reason"),
+        {
+            "name": STRING,
+            "version": STRING,
+            "state": {"enum": list(get_args(State))},
+            "reason": STRING,
+            "device": STRING,
+            "inputs": array(TENSOR),
+            "outputs": array(TENSOR),
+            "answers": {"enum": ["labels", "objects", "mask", "tensors"]},
+            "image": BOOLEAN,
+            "statistics": {"type": "object"},
+        },
+    )
+    status = record(
+        ("version", "ready", "seconds", "admin", "models"),
+        {
+            "version": STRING,
+            "ready": BOOLEAN,
+            "seconds": {"type": "number"},
+            "admin": BOOLEAN,
+            "models": array(model),
+        },
+    )
+    return {"/v1/status": {"get": operation("The server and its models, for the page at /", status)}}
 
 
 def _entry(entry: Entry, model: ServedModel | None) -> dict[str, Any]:

@@ -39,9 +39,12 @@ def write_answer(model: ServedModel, question: Question, result: InferenceResult
 
 def json_elements(question: Question, result: InferenceResult) -> int:
     """How many elements of an answer are to be written as text, which is what takes long."""
-    default = OutputForm(question.binary)
-    forms = ((array, question.forms.get(name, default)) for name, array in result.outputs.items())
-    return sum(array.size for array, form in forms if not form.binary or form.classes or array.dtype.hasobject)
+    elements = 0
+    for name, array in result.outputs.items():
+        form = question.forms.get(name)
+        if not (form.binary if form else question.binary) or (form and form.classes) or array.dtype.hasobject:
+            elements += array.size
+    return elements
 
 
 def _formed(model: ServedModel, name: str, array: np.ndarray, form: OutputForm) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import lru_cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,16 +26,20 @@ INFER = "/infer"
 
 
 class App:
-    """The application that serves the models of a repository."""
+    """The application that serves the models of a repository.
+
+    Attributes:
+        infer: what answers inference requests.
+    """
 
     def __init__(self, infer: Infer, others: ASGIApp) -> None:
-        self._infer = infer
+        self.infer = infer
         self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. Inference skips Starlette's routing, which would cost more than its own overhead."""
-        if scope["type"] == "http" and scope["method"] == "POST" and (asked := _asked(scope["path"])):
-            await self._infer(scope, receive, send, *asked)
+        if scope["type"] == "http" and scope["method"] == "POST" and (asked := asked_model(scope["path"])):
+            await self.infer(scope, receive, send, *asked)
         else:
             await self._others(scope, receive, send)
 
@@ -70,7 +75,8 @@ def build_app(
     return App(Infer(repository, bodies, workers), app)
 
 
-def _asked(path: str) -> tuple[str, str] | None:
+@lru_cache(1024)
+def asked_model(path: str) -> tuple[str, str] | None:
     """The model and version (empty for the newest) whose inference a path names, None for another path."""
     if not path.startswith(MODELS) or not path.endswith(INFER):
         return None

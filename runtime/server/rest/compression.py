@@ -12,7 +12,7 @@ ENCODINGS: Mapping[bytes, int] = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib
 
 # Smaller answers fit into one packet anyway.
 WORTH_COMPRESSING = 1024
-# Numbers hardly shrink further at the higher levels, which take several times as long.
+# Numbers hardly shrink further at the higher levels, which take up to three times as long.
 LEVEL = 1
 
 

@@ -4,21 +4,26 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from runtime.protocol.tensors import invalid, shown
 from runtime.server.rest.answer import json_elements, write_answer
-from runtime.server.rest.bodies import Bodies, ClientGone, Room
+from runtime.server.rest.bodies import Bodies, ClientGone, Room, told_length
 from runtime.server.rest.compression import WORTH_COMPRESSING, accepted_encoding, compress
 from runtime.server.rest.replies import INTERNAL, STOPPING, Reply, refusal
 from runtime.server.rest.request import Question, read_raw_request, read_request
+from runtime.serving.batching import Pending
 from runtime.serving.model import ServedModel
 from runtime.serving.refused import Refused
 from runtime.serving.repository import Repository
+from runtime.serving.request import InferenceResult
 
 T = TypeVar("T")
+# By their names in lower case.
+Headers = Mapping[bytes, bytes]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +34,44 @@ LARGE_ANSWER = 8 * 2**10
 
 # A request that is answered sooner is not looked after: its client can wait so long, or be answered in vain.
 WATCH_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A request whose body is to be read.
+
+    Attributes:
+        name: the model that it asks.
+        version: the model's version, empty for the newest.
+        model: what that is as the request comes.
+        headers: its headers.
+        json_size: how much of its body is JSON; None for all.
+        room: what its body takes of the room for all.
+    """
+
+    name: str
+    version: str
+    model: ServedModel
+    headers: Headers
+    json_size: int | None
+    room: Room
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request that waits for its model, which is held open until it is left."""
+
+    model: ServedModel
+    question: Question
+    pending: Pending
+
+    def __post_init__(self) -> None:
+        self.model.hold()
+
+    def leave(self) -> None:
+        """Drops it where it waits still."""
+        self.model.forget(self.pending)
+        self.model.release()
 
 
 class Infer:
@@ -45,67 +88,116 @@ class Infer:
         watch = ClientWatch(receive)
         try:
             reply = await self._reply(dict(scope["headers"]), receive, watch, name, version)
-        except Refused as refused:
-            reply = refusal(refused)
         except ClientGone:
             return
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError) as error:
             if watch.client_gone:
                 return
-            reply = refusal(STOPPING)  # a stopping server gives up on what takes too long
-        except Exception:
-            log.exception("an inference failed")
-            reply = refusal(INTERNAL)
+            reply = reply_to(error)
         finally:
             watch.stop()
         await reply.send(send)
 
-    async def _reply(
-        self, headers: Mapping[bytes, bytes], receive: Receive, watch: "ClientWatch", name: str, version: str
-    ) -> Reply:
+    def admit(self, headers: Headers, name: str, version: str) -> Admitted:
+        """Takes in a request before its body is read; raises Refused where that would be read in vain."""
         model = self._repository.model(name, version)
-        if model.is_full:  # so that a body which would be refused isn't read
+        if model.is_full:
             raise model.refused(model.overloaded())
-        json_size = _json_size(headers)
-        with Room(self._bodies) as room:
-            body = await self._bodies.read(headers, receive, room, json_size or 0)
-            watch.start()
-            # The body may have taken its time, and the model may be another by now. What was accepted before the server
-            # was stopped is answered.
-            if not self._repository.draining:
-                model = self._repository.model(name, version)
-            with model:
-                try:
-                    question = await self._question(body, json_size, model)
-                except Refused as refused:
-                    raise model.refused(refused) from None
-                result = await model.infer(question.inference)
-            watch.stop()
-            if json_elements(question, result) > LARGE_ANSWER:
-                reply = await self._in_thread(write_answer, model, question, result)
-            else:
-                reply = write_answer(model, question, result)
-        encoding = accepted_encoding(headers.get(b"accept-encoding"))
+        told = _json_size(headers)
+        return Admitted(name, version, model, headers, told, self._bodies.room(told_length(headers)))
+
+    def too_slow(self, seconds: float) -> Refused | None:
+        """The refusal of a body that hasn't arrived within so many seconds, None where it may still."""
+        return self._bodies.too_slow() if seconds > self._bodies.limits.seconds else None
+
+    def ask(self, admitted: Admitted, body: memoryview, waiter: Any) -> "Asked | None":
+        """Asks for a `waiter`, as `ServedModel.submit` has them; None where to read the request takes a thread.
+
+        Raises:
+            Refused: the request is wrong, or the model can't take it.
+        """
+        model = self._model(admitted)
+        if _text_size(body, admitted.json_size, model) > LARGE_BODY:
+            return None
+        try:
+            question = _read(body, admitted.json_size, model)
+        except Refused as refused:
+            raise model.refused(refused) from None
+        return Asked(model, question, model.submit(question.inference, waiter))
+
+    def told_at_once(self, admitted: Admitted, asked: "Asked", result: InferenceResult) -> Reply | None:
+        """The answer to what was asked; None where to write it takes a thread."""
+        is_large = json_elements(asked.question, result) > LARGE_ANSWER
+        if is_large or accepted_encoding(admitted.headers.get(b"accept-encoding")) is not None:
+            return None
+        return write_answer(asked.model, asked.question, result)
+
+    async def answer(self, admitted: Admitted, body: memoryview) -> Reply:
+        """The answer to a whole request; raises Refused."""
+        with self._model(admitted) as model:
+            try:
+                if _text_size(body, admitted.json_size, model) > LARGE_BODY:
+                    question = await self._in_thread(_read, body, admitted.json_size, model)
+                else:
+                    question = _read(body, admitted.json_size, model)
+            except Refused as refused:
+                raise model.refused(refused) from None
+            result = await model.infer(question.inference)
+        return await self.told(admitted, model, question, result)
+
+    async def told(self, admitted: Admitted, model: ServedModel, question: Question, result: InferenceResult) -> Reply:
+        """The answer that has a model's result."""
+        if json_elements(question, result) > LARGE_ANSWER:
+            reply = await self._in_thread(write_answer, model, question, result)
+        else:
+            reply = write_answer(model, question, result)
+        encoding = accepted_encoding(admitted.headers.get(b"accept-encoding"))
         if encoding is None or len(reply.body) < WORTH_COMPRESSING:
             return reply
         return await self._in_thread(_compressed, reply, encoding)
 
-    async def _question(self, body: memoryview, json_size: int | None, model: ServedModel) -> Question:
-        if json_size == 0:
-            return read_raw_request(body, model)
-        size = len(body) if json_size is None else json_size
-        if size > len(body):
-            raise invalid(f"Inference-Header-Content-Length is {size}, and the body has {len(body)} bytes")
-        text = len(body) if any(spec.dtype.hasobject for spec in model.inputs) else size
-        if text > LARGE_BODY:
-            return await self._in_thread(read_request, body, size, model)
-        return read_request(body, size, model)
+    def _model(self, admitted: Admitted) -> ServedModel:
+        """What a request asks. Its body may have taken its time, and the model may be another by now."""
+        if self._repository.draining:  # what was accepted before the server was stopped is answered
+            return admitted.model
+        return self._repository.model(admitted.name, admitted.version)
+
+    async def _reply(self, headers: Headers, receive: Receive, watch: "ClientWatch", name: str, version: str) -> Reply:
+        admitted = self.admit(headers, name, version)
+        with admitted.room as room:
+            body = await self._bodies.read(headers, receive, room, admitted.json_size or 0)
+            watch.start()
+            return await self.answer(admitted, body)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
 
-def _json_size(headers: Mapping[bytes, bytes]) -> int | None:
+def reply_to(error: BaseException) -> Reply:
+    """The answer to a request that ended with an exception."""
+    if isinstance(error, Refused):
+        return refusal(error)
+    if isinstance(error, asyncio.CancelledError):
+        return refusal(STOPPING)  # a stopping server gives up on what takes too long
+    log.error("an inference failed", exc_info=error)
+    return refusal(INTERNAL)
+
+
+def _text_size(body: memoryview, told: int | None, model: ServedModel) -> int:
+    """How many bytes of a body are JSON or text, which is what takes long to read."""
+    return len(body) if told is None or any(spec.dtype.hasobject for spec in model.inputs) else told
+
+
+def _read(body: memoryview, told: int | None, model: ServedModel) -> Question:
+    if told == 0:
+        return read_raw_request(body, model)
+    size = len(body) if told is None else told
+    if size > len(body):
+        raise invalid(f"Inference-Header-Content-Length is {size}, and the body has {len(body)} bytes")
+    return read_request(body, size, model)
+
+
+def _json_size(headers: Headers) -> int | None:
     """How much of the body is JSON, as the header says; None where it doesn't say, so that all is."""
     told = headers.get(b"inference-header-content-length")
     if told is None:

@@ -32,6 +32,9 @@ OF_BODY = (*ALWAYS, 400, 408, 413, 415)
 OF_BOTH = (*OF_BODY, 404)
 OF_ADMIN = (*OF_BOTH, 403)
 
+# Probes have no keys.
+OPEN: Schema = {"security": []}
+
 ENCODING: Schema = {
     "name": "Content-Encoding",
     "in": "header",
@@ -46,16 +49,17 @@ JSON_SIZE: Schema = {
 
 
 def openapi_route(more: Paths) -> Route:
-    """The document at ``/openapi.json``, with the paths of other routes beside those of the protocol."""
-    document = orjson.dumps(_document(more))
+    """The document at ``/openapi.json``; see `document`."""
+    text = orjson.dumps(document(more))
 
     async def tell(request: Request) -> Response:
-        return Reply(200, document).response()
+        return Reply(200, text).response()
 
     return Route("/openapi.json", tell)
 
 
-def _document(more: Paths) -> dict[str, Any]:
+def document(more: Paths) -> dict[str, Any]:
+    """The document, with the paths of other routes beside those of the protocol."""
     server = server_metadata()
     return {
         "openapi": "3.1.0",
@@ -68,7 +72,7 @@ def _document(more: Paths) -> dict[str, Any]:
         "paths": {**_server_paths(), **_model_paths(), **_repository_paths(), **_unsupported_paths(), **more},
         "components": {
             "schemas": SCHEMAS,
-            "responses": {str(status): _response(text, "Error") for status, text in ERRORS.items()},
+            "responses": {str(status): _error(status) for status in ERRORS},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -83,8 +87,8 @@ def _server_paths() -> dict[str, Any]:
     return {
         "/openapi.json": {"get": operation("This document", {"type": "object"})},
         "/v2": {"get": operation("The server's name, version and extensions", "Server")},
-        "/v2/health/live": {"get": operation("Whether the server lives", "Live")},
-        "/v2/health/ready": {"get": operation("Whether the server takes requests", "Ready")},
+        "/v2/health/live": {"get": operation("Whether the server lives", "Live") | OPEN},
+        "/v2/health/ready": {"get": operation("Whether the server takes requests", "Ready") | OPEN},
         "/v2/models/stats": {"get": operation("The statistics of all models", "Statistics")},
     }
 
@@ -96,7 +100,7 @@ def _model_paths() -> dict[str, Any]:
         named = path_parameters("model", "version") if version else path_parameters("model")
         paths |= {
             prefix: {"get": operation("A model's inputs and outputs", "Model", OF_MODEL), **named},
-            f"{prefix}/ready": {"get": operation("Whether a model takes requests", "ModelReady", OF_MODEL), **named},
+            f"{prefix}/ready": {"get": operation("Whether a model answers", "ModelReady", OF_MODEL) | OPEN, **named},
             f"{prefix}/config": {"get": operation("How a model is served", "Config", OF_MODEL), **named},
             f"{prefix}/stats": {"get": operation("What happened to its requests", "Statistics", OF_MODEL), **named},
             f"{prefix}/infer": {"post": _inference(), **named},
@@ -179,6 +183,13 @@ def path_parameters(*names: str) -> dict[str, Any]:
 def _response(text: str, schema: str | Schema) -> dict[str, Any]:
     content = reference(schema) if isinstance(schema, str) else schema
     return {"description": text, "content": {"application/json": {"schema": content}}}
+
+
+def _error(status: int) -> dict[str, Any]:
+    response = _response(ERRORS[status], "Error")
+    if status == 503:
+        response["headers"] = {"Retry-After": {"description": "Seconds, where they can be told.", "schema": COUNT}}
+    return response
 
 
 def _errors(statuses: Iterable[int]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from runtime.server.rest.image_body import read_image_body
 from runtime.server.rest.infer import ClientWatch
 from runtime.server.rest.pixel_budget import PixelBudget
 from runtime.server.rest.predict_options import PredictOptions, read_options
-from runtime.server.rest.replies import STOPPING
+from runtime.server.rest.replies import STOPPING, refusal
 from runtime.serving.model import ServedModel
 from runtime.serving.repository import Repository
 from runtime.serving.request import InferenceRequest
@@ -89,7 +89,7 @@ class Predict:
         except asyncio.CancelledError:
             if watch.client_gone:
                 return GONE
-            raise STOPPING from None  # a stopping server gives up on what takes too long
+            return refusal(STOPPING).response()  # a stopping server gives up on what takes too long
         finally:
             watch.stop()
 

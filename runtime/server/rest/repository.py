@@ -10,7 +10,7 @@ from starlette.routing import Route
 from runtime.protocol.description import index
 from runtime.protocol.parameters import check_unload, load_config
 from runtime.protocol.tensors import invalid, shown
-from runtime.server.rest.bodies import Bodies, Room
+from runtime.server.rest.bodies import Bodies, told_length
 from runtime.server.rest.replies import json_reply
 from runtime.serving.repository import Repository
 
@@ -44,8 +44,9 @@ def repository_routes(repository: Repository, bodies: Bodies) -> list[Route]:
 
 async def _asked(request: Request, bodies: Bodies) -> dict[str, Any]:
     """The JSON object that is sent, empty where nothing is."""
-    with Room(bodies) as room:
-        body = await bodies.read(dict(request.scope["headers"]), request.receive, room)
+    headers = dict(request.scope["headers"])
+    with bodies.room(told_length(headers)) as room:
+        body = await bodies.read(headers, request.receive, room)
         if not body:
             return {}
         try:

@@ -120,7 +120,7 @@ def _feeds(request: Parameters, raw: memoryview, model: ServedModel) -> dict[str
         parameters = _parameters(tensor, f"input '{spec.name}'")
         check_datatype(spec, tensor.get("datatype"))
         shape = tensor.get("shape")
-        if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+        if not isinstance(shape, list) or not set(map(type, shape)) <= {int}:
             raise invalid(f"input '{spec.name}': 'shape' is not a list of sizes")
         count = check_shape(spec, shape, batched)
         refuse_shared_memory(parameters, f"input '{spec.name}'")

@@ -28,6 +28,9 @@ LARGE_ANSWER = 8 * 2**10
 STREAM_AHEAD = 32
 
 
+STOPPING = Refused(Reason.UNAVAILABLE, "the server is stopping")
+
+
 class ClientGone(Exception):
     """The client of a stream went away before its answers were written."""
 
@@ -51,20 +54,23 @@ class Inference:
 
     async def stream(self, requests: AsyncIterator[Received], context: grpc.aio.ServicerContext) -> None:
         """Answers the requests of a stream in their order; one that is refused has an answer that says why."""
-        answers: Answers = asyncio.Queue(STREAM_AHEAD)
+        answers: Answers = asyncio.Queue()
+        room = asyncio.Semaphore(STREAM_AHEAD)
         gone = False
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_write(answers, context))
-                reading = group.create_task(self._read(requests, group, answers))
+                group.create_task(_write(answers, room, context))
+                reading = group.create_task(self._read(requests, room, group, answers))
                 self._readers.add(reading)
                 reading.add_done_callback(self._readers.discard)
                 await asyncio.wait([reading])  # it may be cancelled by itself, which is no failure
-                await answers.put(None)
+                answers.put_nowait(None)
         except* ClientGone:
             gone = True
         if gone:  # as gRPC has it where it notices by itself
             raise asyncio.CancelledError
+        if reading.cancelled():
+            await abort(context, STOPPING)
 
     def end_streams(self) -> None:
         """Reads no further from any stream: it ends when what was read is answered."""
@@ -74,11 +80,15 @@ class Inference:
     async def _read(
         self,
         requests: AsyncIterator[Received],
+        room: asyncio.Semaphore,
         group: asyncio.TaskGroup,
         answers: Answers,
     ) -> None:
+        """Has every request answered; it may be cancelled between two of them, and loses none that it read."""
+        await room.acquire()
         async for received in requests:
-            await answers.put(group.create_task(self._stream_answer(received)))
+            answers.put_nowait(group.create_task(self._stream_answer(received)))
+            await room.acquire()
 
     async def _stream_answer(self, received: Received) -> Message:
         """The message that answers one request of a stream. It is always the request's final one, and says so."""
@@ -110,7 +120,7 @@ class Inference:
             self._pending -= received.size
 
 
-async def _write(answers: Answers, context: grpc.aio.ServicerContext) -> None:
+async def _write(answers: Answers, room: asyncio.Semaphore, context: grpc.aio.ServicerContext) -> None:
     """Writes the answers of a stream, each when those before it are written."""
     while (answer := await answers.get()) is not None:
         message = await answer
@@ -118,6 +128,7 @@ async def _write(answers: Answers, context: grpc.aio.ServicerContext) -> None:
             await context.write(message)
         except Exception as error:  # gRPC's own, which has no public name
             raise ClientGone from error
+        room.release()
 
 
 def _elements(question: Question, result: InferenceResult) -> int:

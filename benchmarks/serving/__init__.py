@@ -1,0 +1,1 @@
+"""The server under load, against the bare runtime and against other servers on the same machine."""

@@ -1,0 +1,107 @@
+"""A ResNet-18 at 3×224×224 over REST against the bare `InferenceSession.run`, and other servers beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import click
+import numpy as np
+import onnxruntime
+
+from benchmarks.measuring import Result, keep, worst
+from benchmarks.serving.compared import THREADS, Case, Turns, compare, table
+from benchmarks.serving.loadgen import load_process
+from benchmarks.serving.models import bare_session, zoo_model
+from benchmarks.serving.others import Rival, available
+from benchmarks.serving.processes import netspec_serve
+from benchmarks.serving.wire import exchanges, infer_path
+
+MODEL = "resnet18"
+IMAGES = 8
+CONCURRENCIES = (1, 8, 32)
+
+
+def title(server: str, form: str, concurrency: int) -> str:
+    return f"{server}, {form}, {concurrency}"
+
+
+class Measurement:
+    """The model, its images, and what the raw session makes of them."""
+
+    def __init__(self, path: Path, load: Executor, rounds: int, seconds: float) -> None:
+        self._path = path
+        self._load = load
+        self._rounds = rounds
+        self._seconds = seconds
+        self._raw: onnxruntime.InferenceSession = bare_session(path, THREADS)
+        drawn = np.random.default_rng(0)
+        self._feeds = [{"image": drawn.standard_normal((1, 3, 224, 224), np.float32)} for _ in range(IMAGES)]
+        self._outputs = [self._raw.run(None, feeds)[0] for feeds in self._feeds]
+
+    def ours(self) -> dict[str, Turns]:
+        cases = self._cases("netspec", True, CONCURRENCIES) + self._cases("netspec", False, (8,))
+        with netspec_serve(self._path, "--threads", str(THREADS)) as server:
+            return compare(server, self._load, self._raw, self._feeds, cases, self._rounds, self._seconds)
+
+    def theirs(self, rival: Rival) -> dict[str, Turns]:
+        """The same of another server, in one round: its figures are only stated."""
+        found: dict[str, Turns] = {}
+        for concurrencies in ((1,), CONCURRENCIES[1:]):
+            cases = self._cases(rival.title, rival.takes_binary, concurrencies)
+            with rival.serve(self._path, THREADS, concurrencies[0]) as server:
+                found |= compare(server, self._load, self._raw, self._feeds, cases, 1, self._seconds)
+        return found
+
+    def _cases(self, server: str, binary: bool, concurrencies: Sequence[int]) -> list[Case]:
+        sent = exchanges(infer_path(MODEL), self._feeds, self._outputs, binary)
+        form = "binary" if binary else "JSON"
+        return [Case(title(server, form, concurrency), sent, concurrency) for concurrency in concurrencies]
+
+
+def results(rows: dict[str, Turns], absent: list[str], rounds: int, seconds: float) -> list[Result]:
+    """The three figures, each with all that was measured beside it."""
+    of_raw = {name: turns.medians()["of_raw"] for name, turns in rows.items()}
+    details = {
+        "rows": {name: turns.medians() for name, turns in rows.items()},
+        "rounds": rounds,
+        "seconds": seconds,
+        "onnxruntime_threads": THREADS,
+        "servers without an environment here": absent,
+    }
+    what = "requests/s of a ResNet-18 at 3×224×224 over runs/s of the bare session"
+
+    def held(name: str, form: str, concurrencies: Sequence[int], limit: float) -> Result:
+        ratios = {found: of_raw[found] for c in concurrencies if (found := title("netspec", form, c))}
+        return worst(name, f"{what}, {form}", ratios, limit, False, {}, details)
+
+    return [
+        held("serving_resnet18_alone", "binary", (1,), 0.93),
+        held("serving_resnet18", "binary", (8, 32), 0.95),
+        held("serving_resnet18_json", "JSON", (8,), 0.60),
+    ]
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Print only, keep nothing.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--seconds", default=6.0, show_default=True, help="Of each load and each raw loop.")
+@click.option("--ours-only", is_flag=True, help="Leave the other servers out.")
+def main(dry_run: bool, rounds: int, seconds: float, ours_only: bool) -> None:
+    """Measure, print the ratios, and exit with 1 where one is missed."""
+    rivals, absent = ([], []) if ours_only else available()
+    with tempfile.TemporaryDirectory() as folder, load_process() as load:
+        measurement = Measurement(zoo_model(MODEL, Path(folder)), load, rounds, seconds)
+        rows = measurement.ours()
+        for rival in rivals:
+            rows |= measurement.theirs(rival)
+    print(table(rows))
+    for server in absent:
+        print(f"{server}: no environment here")
+    raise SystemExit(not keep(results(rows, absent, rounds, seconds), dry_run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,17 +1,16 @@
-"""A training step of the compiled Faster R-CNN with a feature pyramid against the same net and losses by hand.
-
-On one thread: with several, a process that takes a core for a moment makes all of them wait.
-"""
+"""A training step of the compiled Faster R-CNN with a feature pyramid against the same net and losses by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.detector_steps import compare
 from benchmarks.handwritten_detector import FasterRcnn
-from benchmarks.measuring import Result, alternate, medians, paired_ratio, publish
+from benchmarks.measuring import Result, publish
 from compiler.detection.criteria import make_criterion
 from compiler.detection.criterion import Target
 from compiler.module import build
@@ -134,35 +133,21 @@ def check_they_agree() -> None:
         assert float((a.grad - b.grad).norm() / (b.grad.norm() + 1e-6)) < 1e-2
 
 
-def step_of(module: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], object]:
-    optimizer = torch.optim.SGD(module.parameters(), 1e-4, momentum=0.9)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses().values())).sum().backward()
-        optimizer.step()
-
-    return step
-
-
 def measure() -> Result:
     torch.set_num_threads(1)
     check_they_agree()
     compiled, losses, by_hand = sides("faster_rcnn", 256, 0.5, 512, 0.25)
-    steps = {
-        "compiled": step_of(compiled, losses["compiled"]),
-        "by hand": step_of(by_hand, losses["by hand"]),
-    }
-    times = alternate(steps, ROUNDS, warm_up=1)
-    return Result(
+
+    def total(side: str) -> Tensor:
+        return torch.stack(list(losses[side]().values())).sum()
+
+    return compare(
         "detection_training_step",
         f"a training step of the compiled Faster R-CNN with a feature pyramid over the same by hand, batch {BATCH}, "
         f"{SIZE} × {SIZE}, {OBJECTS} objects, CPU",
-        paired_ratio(times, "compiled", "by hand"),
-        1.05,
-        True,
-        medians(times),
-        {"rounds": ROUNDS, "torch_threads": 1},
+        (compiled, partial(total, "compiled")),
+        (by_hand, partial(total, "by hand")),
+        ROUNDS,
     )
 
 

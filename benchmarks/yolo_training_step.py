@@ -1,17 +1,13 @@
-"""A training step of the compiled YOLO v3 against the same net and losses in plain PyTorch.
-
-On one thread: with several, a process that takes a core for a moment makes all of them wait.
-"""
+"""A training step of the compiled YOLO v3 against the same net and losses in plain PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.detector_steps import compare
 from benchmarks.handwritten_yolo import YoloV3, yolov3_loss
-from benchmarks.measuring import Result, alternate, medians, paired_ratio, publish
+from benchmarks.measuring import Result, publish
 from compiler.detection.criteria import make_criterion
 from compiler.detection.criterion import Target
 from compiler.module import build
@@ -21,17 +17,6 @@ BATCH = 2
 SIZE = 256
 OBJECTS = 8
 ROUNDS = 12
-
-
-def step_of(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
-    optimizer = torch.optim.SGD(module.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-        optimizer.step()
-
-    return step
 
 
 def objects() -> list[tuple[Tensor, Tensor]]:
@@ -63,16 +48,13 @@ def measure() -> Result:
         return yolov3_loss(by_hand(images), truth)
 
     torch.testing.assert_close(ours(), theirs(), rtol=1e-4, atol=1e-3)
-    steps = {"compiled": step_of(compiled, ours), "by hand": step_of(by_hand, theirs)}
-    times = alternate(steps, ROUNDS, warm_up=1)
-    return Result(
+    return compare(
         "yolo_training_step",
         f"a training step of the compiled YOLO v3 over the same net and losses by hand, batch {BATCH}, {SIZE} × {SIZE}",
-        paired_ratio(times, "compiled", "by hand"),
-        1.05,
-        True,
-        medians(times),
-        {"rounds": ROUNDS, "torch_threads": 1},
+        (compiled, ours),
+        (by_hand, theirs),
+        ROUNDS,
+        weight_decay=5e-4,
     )
 
 

@@ -216,15 +216,12 @@ def _allocate(plan: Plan, names: dict[str, str]) -> tuple[list[Step], int, dict[
         for value in dict.fromkeys(step.reads):
             if last_use[value] == index and value not in plan.gives:
                 free.append(where[value])
-        targets = []
-        unread = []
         for value in step.writes:
-            slot = free.pop() if free else slots
-            slots = max(slots, slot + 1)
-            targets.append(slot)
-            where[value] = slot
-            if value not in last_use and value not in plan.gives:
-                unread.append(slot)
-        free += unread
-        steps.append((names.get(step.module, step.module), sources, tuple(targets)))
+            if free:
+                where[value] = free.pop()
+            else:
+                where[value] = slots
+                slots += 1
+        free += [where[value] for value in step.writes if value not in last_use and value not in plan.gives]
+        steps.append((names.get(step.module, step.module), sources, tuple([where[value] for value in step.writes])))
     return steps, slots, where

@@ -131,7 +131,10 @@ def _uses(network: Network) -> dict[str, _Use]:
             continue
         inside = enclosing(path)
         uses[inside[-1].path if inside else ""].members[path] = None
+        parent = path.rpartition(".")[0]
         for value in layer["inputs"]:
+            if value.rpartition(".")[0] == parent:
+                continue  # crosses no border
             for use in inside:
                 if not value.startswith(use.path + "."):
                     use.reads[value] = None

@@ -36,7 +36,14 @@ class DetectionLoss(Choice):
     background: ClassVar[bool] = False
 
 
-class Ssd(DetectionLoss):
+class AnchorLoss(DetectionLoss):
+    """What is said of a head that gives a score for each class, and offsets, to every anchor."""
+
+    roles = {"scores": ("boxes", "columns"), "deltas": ("boxes", 4), "anchors": ("boxes", 4)}
+    offsets = {"deltas": "offset_weights"}
+
+
+class Ssd(AnchorLoss):
     """Softmax loss of positive boxes and the hardest negative ones, and smooth L1 of the offsets of the positive ones.
 
     `iou` makes a box positive, `negatives` are kept for each positive one, `alpha` weighs the offsets. Source: Liu et
@@ -44,8 +51,6 @@ class Ssd(DetectionLoss):
     """
 
     kind = "ssd"
-    roles = {"scores": ("boxes", "columns"), "deltas": ("boxes", 4), "anchors": ("boxes", 4)}
-    offsets = {"deltas": "offset_weights"}
     background = True
     iou: Overlap = 0.5
     negatives: Positive = 3.0
@@ -53,7 +58,7 @@ class Ssd(DetectionLoss):
     offset_weights: OffsetWeights = (10.0, 10.0, 5.0, 5.0)
 
 
-class RetinaNet(DetectionLoss):
+class RetinaNet(AnchorLoss):
     """Focal loss of all boxes, and smooth L1 of the offsets, or 1 − GIoU, of the positive ones.
 
     `alpha` and `gamma` are the focal loss's; a box is positive from the IoU `positive` on, negative below `negative`;
@@ -63,8 +68,6 @@ class RetinaNet(DetectionLoss):
     """
 
     kind = "retinanet"
-    roles = {"scores": ("boxes", "columns"), "deltas": ("boxes", 4), "anchors": ("boxes", 4)}
-    offsets = {"deltas": "offset_weights"}
     alpha: Portion = 0.25
     gamma: NonNegative = 2.0
     positive: Overlap = 0.5

@@ -39,7 +39,19 @@ class YoloV1(GridLoss):
     no_object: NonNegative = 0.5
 
 
-class YoloV2(GridLoss):
+class PriorLoss(GridLoss):
+    """What is said of heads whose boxes are found by the shapes of priors, and how much each part of a loss weighs."""
+
+    head = "yolo"
+    boxes: Literal["squared", "giou", "ciou"] = "squared"
+    ignore: Overlap = 0.5
+    coordinates: NonNegative = 1.0
+    object: NonNegative = 1.0
+    no_object: NonNegative = 1.0
+    classes: NonNegative = 1.0
+
+
+class YoloV2(PriorLoss):
     """Half the squared errors of boxes and objectness, and softmax loss of the classes.
 
     Every object is found by the prior whose shape fits it best, in the cell of its centre; the objectness is to be the
@@ -51,18 +63,13 @@ class YoloV2(GridLoss):
     """
 
     kind = "yolov2"
-    head = "yolo"
     scores = "softmax"
-    boxes: Literal["squared", "giou", "ciou"] = "squared"
-    objectness: Literal["squared", "logistic"] = "squared"
     ignore: Overlap = 0.6
-    coordinates: NonNegative = 1.0
     object: NonNegative = 5.0
-    no_object: NonNegative = 1.0
-    classes: NonNegative = 1.0
+    objectness: Literal["squared", "logistic"] = "squared"
 
 
-class YoloV3(GridLoss):
+class YoloV3(PriorLoss):
     """Squared errors of boxes, and logistic losses of objectness and of each class.
 
     Every object is found by the prior of all levels whose shape fits it best, in the cell of its centre, and also by
@@ -74,16 +81,9 @@ class YoloV3(GridLoss):
     """
 
     kind = "yolov3"
-    head = "yolo"
     scores = "sigmoid"
-    boxes: Literal["squared", "giou", "ciou"] = "squared"
-    ignore: Overlap = 0.5
     ignore_by: Literal["prior", "box"] = "prior"
     also: Overlap = 1.0
-    coordinates: NonNegative = 1.0
-    object: NonNegative = 1.0
-    no_object: NonNegative = 1.0
-    classes: NonNegative = 1.0
 
 
 class AnchorFree(GridLoss):

@@ -97,9 +97,7 @@ def match(
         boxes: N × B × 4.
     """
     parts = []
-    for images in portions(boxes, truth):
-        some, there = boxes[images], truth.of_images(images)
-        overlaps = overlaps_with(some, there)
+    for some, there, overlaps in held_against(boxes, truth):
         best, objects = overlaps.max(1)
         found = best >= positive
         if low_quality:
@@ -123,9 +121,7 @@ def match_each(boxes: Tensor, truth: Truth, positive: float) -> Matches:
         boxes: N × B × 4.
     """
     parts = []
-    for images in portions(boxes, truth):
-        some, there = boxes[images], truth.of_images(images)
-        overlaps = overlaps_with(some, there)
+    for some, there, overlaps in held_against(boxes, truth):
         best, objects = overlaps.max(1)
         found = best >= positive
         rows, numbers, own = _best_pairs(overlaps)
@@ -138,11 +134,18 @@ def match_each(boxes: Tensor, truth: Truth, positive: float) -> Matches:
 @torch.no_grad()
 def near(boxes: Tensor, truth: Truth, overlap: float) -> Tensor:
     """Which of N × B boxes overlap an object by more than this, or lie half within an ignored one."""
-    parts = []
+    parts = [
+        (overlaps.amax(1) > overlap) | covered(some, there, COVERED)
+        for some, there, overlaps in held_against(boxes, truth)
+    ]
+    return torch.cat(parts)
+
+
+def held_against(boxes: Tensor, truth: Truth) -> Iterator[tuple[Tensor, Truth, Tensor]]:
+    """The boxes and objects of some images at a time, and their overlaps."""
     for images in portions(boxes, truth):
         some, there = boxes[images], truth.of_images(images)
-        parts.append((overlaps_with(some, there).amax(1) > overlap) | covered(some, there, COVERED))
-    return torch.cat(parts)
+        yield some, there, overlaps_with(some, there)
 
 
 def portions(boxes: Tensor, truth: Truth) -> Iterator[slice]:

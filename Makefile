@@ -8,7 +8,8 @@ STAMP  := $(VENV)/.installed
 # Correct outputs first, then from what takes seconds to what takes minutes.
 BENCHMARKS := reference_outputs validate_startup inference_overhead export_speed training_step construction \
   summary_speed scale detection_export detection_postprocessing training_step_zoo detection_training_step \
-  yolo_training_step exported_latency export_zoo
+  yolo_training_step exported_latency export_zoo serving.start serving.mlp serving.resnet18 serving.overload \
+  serving.soak
 
 export ORT_DISABLE_TELEMETRY := 1
 

@@ -19,6 +19,7 @@ from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
 from compiler.lowering.table import OwnParameter, same_for_all
 from compiler.plan import Plan, plans_of
+from netspec.garbage import without_collections
 from netspec.network import Network, key_of
 from netspec.ops.base import Part
 
@@ -51,7 +52,17 @@ class Container(nn.Module):
 
     Values live in numbered slots that are used again once their last reader has run, so no activation is kept longer
     than in code written by hand.
+
+    Attributes:
+        tensors: trained tensors of its own, which it calls like modules.
+        borrowed: modules of other containers that it calls as well, by path.
     """
+
+    tensors: dict[str, OwnTensor]
+    borrowed: dict[str, Callee]
+    steps: list[Step]
+    slots: int
+    outputs: tuple[int, ...]
 
     def __init__(
         self,
@@ -62,15 +73,15 @@ class Container(nn.Module):
         borrowed: dict[str, Callee],
     ) -> None:
         super().__init__()
-        self.tensors = {name: child for name, child in children.items() if isinstance(child, OwnTensor)}
-        # Past `add_module`, which would refuse names such as `type` that a layer may well have.
-        self._modules.update({name: child for name, child in children.items() if not isinstance(child, OwnTensor)})
-        for name, tensor in self.tensors.items():
-            tensor.move_to(self, name)
-        self.borrowed = borrowed  # modules of other containers that it calls as well, by path
-        self.steps = steps
-        self.slots = slots
-        self.outputs = outputs
+        tensors: dict[str, OwnTensor] = {}
+        for name, child in children.items():
+            if isinstance(child, OwnTensor):
+                tensors[name] = child
+                child.move_to(self, name)
+            else:  # past `add_module`, which would refuse names such as `type` that a layer may well have
+                self._modules[name] = child
+        # Past `__setattr__`, which looks for modules and tensors: a network may have many containers.
+        self.__dict__.update(tensors=tensors, borrowed=borrowed, steps=steps, slots=slots, outputs=outputs)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         modules: dict[str, Any] = self._modules
@@ -107,12 +118,13 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     modules: dict[str, Callee] = {}
     readers = Counter(value for _, layer in network.layers() for value in layer["inputs"])
     readers.update(network.outputs.values())
-    with torch.random.fork_rng(devices=[]), nullcontext() if weights is None else _Undrawn():
+    drawing = nullcontext() if weights is None else _Undrawn()
+    with without_collections(), torch.random.fork_rng(devices=[]), drawing:
         torch.manual_seed(seed)
         for path, layer in network.layers():
             if layer["module"] not in modules and not isinstance(layer["op"], Part):
                 modules[layer["module"]] = _leaf(network, path, readers, weights)
-    return _container(plans_of(network), "", modules)
+        return _container(plans_of(network), "", modules)
 
 
 class _Undrawn(TorchFunctionMode):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from netspec.network import Network
-from netspec.ops.base import Part
+from netspec.ops.base import Op, Part
 
 OVER = "over"  # the kind of a container that only names results, and is no module
 
@@ -98,8 +98,11 @@ def plans_of(network: Network) -> dict[str, Plan]:
 def results_of(network: Network, path: str) -> tuple[str, ...]:
     """The names of the results of a layer that gives several tensors; none for one that gives one."""
     layer = network.layer(path)
-    assert layer["op"] is not None
-    return tuple(layer["op"].parts(*(network.layer(node)["output"] for node in layer["inputs"])))
+    op = layer["op"]
+    assert op is not None
+    if type(op).parts is Op.parts:
+        return ()  # nearly all of them, and many
+    return tuple(op.parts(*(network.layer(node)["output"] for node in layer["inputs"])))
 
 
 def _uses(network: Network) -> dict[str, _Use]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from netspec.document import Document, is_library, read_document
 from netspec.elaborate import Elaborated, elaborate
 from netspec.expect import check_expectations
 from netspec.extension import extend, without, written_out
+from netspec.garbage import without_collections
 from netspec.model import Model
 from netspec.names import bad_name
 from netspec.network import Network
@@ -107,21 +106,9 @@ def check(spec: str | Path, settings: Iterable[str] = (), inputs: Iterable[str] 
         return Checked(str(spec), None, error.diagnostics)
 
 
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """A graph is many objects that stay, and nothing in it is garbage: looking for some costs a fifth of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
 def check_source(source: Source, overrides: Iterable[Override] = (), inputs: Iterable[str] = ()) -> Checked:
     """Checks the text of a spec; nothing about its content raises."""
-    with _without_collections():
+    with without_collections():
         return _check(source, overrides, inputs)
 
 

@@ -13,7 +13,7 @@ from benchmarks.measuring import Result, keep
 from benchmarks.serving.compared import Case, Turns, compare, table
 from benchmarks.serving.loadgen import load_process
 from benchmarks.serving.models import bare_session, zoo_model
-from benchmarks.serving.others import LITSERVE, MLSERVER, PYTRITON, available
+from benchmarks.serving.others import LITSERVE, MAX_BATCH, MLSERVER, PYTRITON, available
 from benchmarks.serving.processes import Server, netspec_serve
 from benchmarks.serving.wire import exchanges, infer_path
 
@@ -21,6 +21,7 @@ MODEL = "mlp"
 INPUTS = 64
 # One thread: a second one takes longer to wake than these products take.
 THREADS = 1
+CLIENTS = (1, 32)
 AT_LEAST = {PYTRITON: 4.0, MLSERVER: 8.0, LITSERVE: None}
 
 
@@ -38,21 +39,23 @@ class Measurement:
         outputs = [self._raw.run(None, feeds)[0] for feeds in self._feeds]
         self._sent = exchanges(infer_path(MODEL), self._feeds, outputs, binary=False)
 
-    def of(self, title: str, server: Server) -> dict[int, Turns]:
-        """By concurrency, what a server does."""
-        cases = {concurrency: Case(f"{title}, {concurrency}", self._sent, concurrency) for concurrency in (1, 32)}
-        found = compare(server, self._load, self._raw, self._feeds, list(cases.values()), self._rounds, self._seconds)
-        return {concurrency: found[case.title] for concurrency, case in cases.items()}
+    def of(self, title: str, server: Server, concurrency: int) -> Turns:
+        """What a server does for so many clients."""
+        case = Case(f"{title}, {concurrency}", self._sent, concurrency)
+        return compare(server, self._load, self._raw, self._feeds, [case], self._rounds, self._seconds)[case.title]
 
 
 def measure(measurement: Measurement) -> tuple[dict[str, dict[int, Turns]], list[str]]:
-    """What every server does, by its title, and the titles of those that are not here."""
+    """What every server does, by its title and the number of clients, and the titles of those that are not here."""
     rivals, absent = available()
-    with netspec_serve(measurement.path, "--threads", str(THREADS)) as server:
-        rows = {"netspec": measurement.of("netspec", server)}
+    options = ("--threads", str(THREADS), "--max-batch", str(MAX_BATCH))
+    rows: dict[str, dict[int, Turns]] = {rival.title: {} for rival in rivals}
+    with netspec_serve(measurement.path, *options) as server:
+        rows["netspec"] = {clients: measurement.of("netspec", server, clients) for clients in CLIENTS}
     for rival in rivals:
-        with rival.serve(measurement.path, THREADS) as server:
-            rows[rival.title] = measurement.of(rival.title, server)
+        for clients in CLIENTS:
+            with rival.serve(measurement.path, THREADS, clients) as server:
+                rows[rival.title][clients] = measurement.of(rival.title, server, clients)
     return rows, absent
 
 
@@ -89,6 +92,7 @@ def main(dry_run: bool, rounds: int, seconds: float) -> None:
         "rounds": rounds,
         "seconds": seconds,
         "onnxruntime_threads": THREADS,
+        "max_batch": MAX_BATCH,
         "servers without an environment here": absent,
     }
     raise SystemExit(not keep(results(rows, details), dry_run))

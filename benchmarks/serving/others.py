@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.serving.processes import Server, free_port, running
 
+MAX_BATCH = 32
 LAUNCHERS = Path(__file__).parent / "rivals"
 
 
@@ -40,12 +41,14 @@ class Rival:
         return path if path.exists() else None
 
     @contextmanager
-    def serve(self, model: Path, threads: int) -> Iterator[Server]:
-        """The server with the model at work on this many threads."""
+    def serve(self, model: Path, threads: int, concurrency: int) -> Iterator[Server]:
+        """The server with the model at work on this many threads, set up for this many clients."""
         port = free_port()
         script = LAUNCHERS / f"{self.name}_server.py"
-        command = [self.python() or "python", script, model, "--port", str(port), "--threads", str(threads)]
-        with running(command, port, self.ready.format(model.stem)) as server:
+        # Alone, a request would only be kept waiting for others.
+        options = {"--port": port, "--threads": threads, "--max-batch": 1 if concurrency == 1 else MAX_BATCH}
+        words = [str(word) for option in options.items() for word in option]
+        with running([self.python() or "python", script, model, *words], port, self.ready.format(model.stem)) as server:
             yield server
 
 

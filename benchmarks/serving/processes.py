@@ -69,15 +69,11 @@ def running(command: Sequence[str | Path], port: int, ready: str, log: Path | No
 
 @contextmanager
 def netspec_serve(*arguments: str | Path, ready: str = "/v2/health/ready", log: Path | None = None) -> Iterator[Server]:
-    """`netspec serve` with these arguments, on the CPU and a free port."""
+    """`netspec serve` with these arguments, on the CPU and free ports."""
     port = free_port()
-    command = [*serve_command(), *arguments, "--device", "cpu", "--port", str(port)]
+    command = [netspec_command(), "serve", *arguments, "--device", "cpu", "--port", str(port), "--grpc-port", "0"]
     with running(command, port, ready, log) as server:
         yield server
-
-
-def serve_command() -> list[str]:
-    return [netspec_command(), "serve"]
 
 
 def free_port() -> int:

@@ -48,9 +48,12 @@ class Measurement:
 
     def theirs(self, rival: Rival) -> dict[str, Turns]:
         """The same of another server, in one round: its figures are only stated."""
-        cases = self._cases(rival.title, rival.takes_binary, CONCURRENCIES)
-        with rival.serve(self._path, THREADS) as server:
-            return compare(server, self._load, self._raw, self._feeds, cases, 1, self._seconds)
+        found: dict[str, Turns] = {}
+        for concurrencies in ((1,), CONCURRENCIES[1:]):
+            cases = self._cases(rival.title, rival.takes_binary, concurrencies)
+            with rival.serve(self._path, THREADS, concurrencies[0]) as server:
+                found |= compare(server, self._load, self._raw, self._feeds, cases, 1, self._seconds)
+        return found
 
     def _cases(self, server: str, binary: bool, concurrencies: Sequence[int]) -> list[Case]:
         sent = exchanges(infer_path(MODEL), self._feeds, self._outputs, binary)

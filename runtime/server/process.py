@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 KEYS_SECONDS = 1.0
 SHOWN_NAMES = 5
+# Objects that may be garbage before the collector looks: a request leaves hardly any, one that fails its body perhaps.
+GARBAGE = 5000
 
 
 class Needed(Enum):
@@ -168,7 +170,9 @@ class _Process:
         self._warn()
         await front.open(self._listener, self._context)
         rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
-        gc.freeze()  # nor is there anything to find among them while requests wait
+        # So that the garbage collector doesn't walk through all that was imported, nor too often, while requests wait.
+        gc.freeze()
+        gc.set_threshold(GARBAGE)
         gc.enable()
         self._announce(rpc_port)
         with _background(self._watch_keys(), *self._polling()):

@@ -17,7 +17,7 @@ from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import asked_model
 from runtime.server.rest.bodies import aligned
 from runtime.server.rest.infer import Admitted, Asked, Headers, Infer, reply_to
-from runtime.server.rest.replies import STOPPING, Reply, refusal
+from runtime.server.rest.replies import CLOSE, STOPPING, Reply, refusal
 from runtime.serving.refused import Refused
 from runtime.serving.request import InferenceResult
 
@@ -25,7 +25,6 @@ from runtime.serving.request import InferenceResult
 UNCOMMON = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 # What a URL has that isn't a plain path: escapes, a query, a host.
 PECULIAR = frozenset(b"%?#:")
-CLOSE = b"connection: close\r\n"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class DirectProtocol(LimitedProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of a body has arrived."""
         if isinstance(self.cycle, Exchange):
-            self.note_body()
+            self.note_body(len(body))
             self.cycle.receive(body)
         else:
             super().on_body(body)
@@ -76,6 +75,7 @@ class DirectProtocol(LimitedProtocol):
     def on_message_complete(self) -> None:
         """A request has arrived whole."""
         if isinstance(self.cycle, Exchange):
+            self.in_body = False
             self.cycle.end()
         else:
             super().on_message_complete()
@@ -103,6 +103,15 @@ class DirectProtocol(LimitedProtocol):
         if isinstance(self.cycle, Exchange):
             self.cycle = None
         super().connection_lost(error)
+
+    def take_over(self, status: int) -> bool:
+        """See `LimitedProtocol`."""
+        if not isinstance(self.cycle, Exchange):
+            return super().take_over(status)
+        if not self.in_body or self.pipeline:
+            return False
+        self.cycle.abandon()
+        return True
 
     @property
     def is_unanswered(self) -> bool:
@@ -286,11 +295,13 @@ class Exchange:
         for name, value in (*connection.server_state.default_headers, *reply.headers):
             head += (name, b": ", value, b"\r\n")
         head.append(b"content-length: %d\r\n" % len(reply.body))
-        if not self.keep_alive:
-            head.append(CLOSE)
+        if CLOSE in reply.headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            head.append(b"connection: close\r\n")
         connection.transport.write(b"".join((*head, b"\r\n", reply.body)))
         if not self.keep_alive:
-            connection.transport.close()
+            connection.finish()
         connection.on_response_complete()
 
     def _leave(self) -> None:

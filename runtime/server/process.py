@@ -18,6 +18,7 @@ from runtime.server.address import bind, is_loopback, url_of
 from runtime.server.keys import ADMIN_VARIABLE, KEYS_VARIABLE, Keys, ring
 from runtime.server.limits import ConnectionLimits, raise_file_limit
 from runtime.server.logs import logging_to_stderr
+from runtime.server.memory import give_back_freed_memory
 from runtime.server.settings import Settings
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
@@ -63,6 +64,7 @@ def serve(
         ModelError: what is needed can't be loaded.
         SetupError: something that was asked for isn't installed.
     """
+    give_back_freed_memory()
     with (
         logging_to_stderr(settings.log_format, settings.log_level) as end_log,
         contextlib.closing(bind(settings.host, settings.port)) as listener,

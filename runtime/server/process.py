@@ -64,7 +64,6 @@ def serve(
         ModelError: what is needed can't be loaded.
         SetupError: something that was asked for isn't installed.
     """
-    give_back_freed_memory()
     with (
         logging_to_stderr(settings.log_format, settings.log_level) as end_log,
         contextlib.closing(bind(settings.host, settings.port)) as listener,
@@ -168,6 +167,7 @@ class _Process:
         loading = asyncio.create_task(self._repository.start())
         front = await asyncio.to_thread(self._front)
         await loading
+        give_back_freed_memory()  # not sooner: to load a model in blocks that are given back takes half as long again
         self._check_models()
         self._warn()
         await front.open(self._listener, self._context)

@@ -141,6 +141,38 @@ def test_without_keys_only_this_machine_loads_and_no_page_of_others_makes_it(cla
         assert "there are no keys" not in served.log
 
 
+NAMES = ("localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:1", "127.8.8.8:9000", "[::1]", "[::1]:80")
+OTHER_NAMES = ("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0")
+
+
+def test_a_server_for_this_machine_has_no_other_names(classifier: Path, keys: tuple[Path, Path]) -> None:
+    """A page can have its own name lead here; to the browser the server is then its own."""
+    tensor = {"name": "image", "shape": [1, 1, 4, 4], "datatype": "FP32", "data": [0.5] * 16}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("/v2/models/model/infer", {"method": "POST", "body": body}),
+        ("/v2/models/model/infer?", {"method": "POST", "body": body}),
+        ("/v2/repository/models/model/load", {"method": "POST"}),
+        ("/v2/health/live", {}),
+        ("/v1/status", {}),
+        ("/", {}),
+    ]
+    with serving(classifier) as served:
+        for path, options in calls:
+            for name in NAMES:
+                assert ask(served, path, headers={"Host": name, "Origin": f"http://{name}"}, **options)[0] == 200
+            for name in OTHER_NAMES:
+                status, error = ask(served, path, headers={"Host": name, "Origin": f"http://{name}"}, **options)
+                assert status == 403
+                assert error.startswith(f"'{name}' may not be asked for")
+                assert "--keys" in error
+    with serving(classifier, "--host", "localhost") as served:
+        assert ask(served, "/v2", headers={"Host": "evil.example"})[0] == 403
+    for others in (("--host", "0.0.0.0"), ("--keys", keys[0])):
+        with serving(classifier, *others) as served:
+            assert ask(served, "/v2", ALICE, headers={"Host": "serving.example"})[0] == 200
+
+
 def test_an_open_address_without_keys_is_warned_of_and_loads_nothing(classifier: Path, keys: tuple[Path, Path]) -> None:
     load = "/v2/repository/models/model/load"
     with serving(classifier, "--host", "0.0.0.0") as served:

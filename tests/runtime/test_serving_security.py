@@ -402,6 +402,17 @@ def test_certificates_that_cannot_be_used(classifier: Path, pem: Path, tmp_path:
     assert "holds no certificate in PEM format" in refused(classifier, *tls(pem), "--client-ca", pem / "server.key")
 
 
+@pytest.mark.parametrize(
+    ("days", "message"), [(3, "server.pem expired on 20"), (-3, "server.pem is not valid before 20")]
+)
+def test_a_certificate_is_refused_when_it_is_not_valid(
+    classifier: Path, pem: Path, monkeypatch: pytest.MonkeyPatch, days: int, message: str
+) -> None:
+    now = time.time() + days * 86_400
+    monkeypatch.setattr("runtime.server.tls.time.time", lambda: now)
+    assert message in refused(classifier, *tls(pem))
+
+
 def test_a_certificate_is_told_wrong_before_a_model_loads(pem: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"noise")
     assert "is not for the key" in refused(tmp_path / "model.onnx", *tls(pem, "client.key"))

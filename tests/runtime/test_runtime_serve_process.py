@@ -312,6 +312,10 @@ def test_repositories_without_a_model_are_told(tmp_path: Path) -> None:
         ("--drain", "-1"),
         ("--poll", "0"),
         ("--log-level", "loud"),
+        ("--traces", "foo"),
+        ("--traces", "127.0.0.1:4318"),
+        ("--traces", "ftp://127.0.0.1"),
+        ("--traces", "http://127.0.0.1:port"),
         ("--repository", "."),
     ],
 )

@@ -164,7 +164,7 @@ def test_a_large_upload_is_refused_and_the_connection_stays_open(classifier: Pat
 
 def test_more_connections_than_asked_for_are_503(classifier: Path) -> None:
     with serving(classifier, "--max-connections", 1) as served, socket.create_connection(served.address) as held:
-        held.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        held.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert held.recv(1000).startswith(b"HTTP/1.1 200 ")
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(f"{served.url}/v2", timeout=10)
@@ -310,6 +310,10 @@ def test_repositories_without_a_model_are_told(tmp_path: Path) -> None:
         ("--drain", "-1"),
         ("--poll", "0"),
         ("--log-level", "loud"),
+        ("--traces", "foo"),
+        ("--traces", "127.0.0.1:4318"),
+        ("--traces", "ftp://127.0.0.1"),
+        ("--traces", "http://127.0.0.1:port"),
         ("--repository", "."),
     ],
 )

@@ -114,9 +114,7 @@ def test_options_of_batching_reach_the_model(classifier: Path) -> None:
 
 def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Source, Settings]] = []
-    monkeypatch.setattr(
-        "runtime.cli.serve.serve", lambda source, needed, settings, tell: asked.append((source, settings))
-    )
+    monkeypatch.setattr("runtime.server.process.serve", lambda *given: asked.append((given[0], given[2])))
     options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --fp16"
     options += " --engine-cache cache --max-batch 7 --max-delay .5 --max-queue 9 --timeout 4 --host ::1 --port 80"
     options += " --grpc-port 90 --max-body 11 --max-connections 12 --drain 13 --poll 14 --log-format json --access-log"

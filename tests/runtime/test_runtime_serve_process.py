@@ -172,9 +172,9 @@ def test_more_connections_than_asked_for_are_503(classifier: Path) -> None:
 
 
 def test_a_full_queue_and_a_long_wait_are_503(classifier: Path) -> None:
-    slow = "import time, runtime.session as s\nrun = s.Session.run\n"
-    slow += "s.Session.run = lambda self, *given: (time.sleep(1), run(self, *given))[1]"
-    with serving(classifier, "--max-queue", 2, "--timeout", 0.2, before=slow) as served:
+    slow = "import time, runtime.session as s\nrun, warm_up = s.Session.run, iter([0])\n"
+    slow += "s.Session.run = lambda self, *given: (time.sleep(next(warm_up, 4)), run(self, *given))[1]"
+    with serving(classifier, "--max-queue", 2, "--timeout", 0.7, before=slow) as served:
         answers: list[tuple[int, str]] = []
 
         def ask() -> None:
@@ -191,7 +191,7 @@ def test_a_full_queue_and_a_long_wait_are_503(classifier: Path) -> None:
             thread.join()
     assert sorted(code for code, _ in answers) == [200, 503, 503, 503, 503, 503]
     assert sum("as many as may" in error for _, error in answers) >= 1
-    assert sum("as long as it may" in error for _, error in answers) == 2
+    assert sum("as long as it may" in error for _, error in answers) >= 2
 
 
 def test_many_clients_at_once_get_their_own_answers(classifier: Path) -> None:

@@ -174,7 +174,8 @@ def test_more_connections_than_asked_for_are_503(classifier: Path) -> None:
 def test_a_full_queue_and_a_long_wait_are_503(classifier: Path) -> None:
     slow = "import time, runtime.session as s\nrun, warm_up = s.Session.run, iter([0])\n"
     slow += "s.Session.run = lambda self, *given: (time.sleep(next(warm_up, 4)), run(self, *given))[1]"
-    with serving(classifier, "--max-queue", 2, "--timeout", 0.7, before=slow) as served:
+    options = ("--max-batch", 1, "--max-queue", 2, "--timeout", 0.7)
+    with serving(classifier, *options, before=slow) as served:
         answers: list[tuple[int, str]] = []
 
         def ask() -> None:

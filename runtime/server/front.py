@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from runtime.server.access import AccessLog
 from runtime.server.direct import Direct
 from runtime.server.guard import Guard, check_user, may_administer
+from runtime.server.hosts import Hosts
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.late import Late
@@ -48,6 +49,7 @@ class Front:
         self._repository = repository
         self._settings = settings
         self._keys = keys
+        self._hosts = Hosts(keys, settings.host)
         self._limits = limits
         self._tracing = tracing
         self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="bodies")
@@ -60,8 +62,8 @@ class Front:
 
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
-        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app = build_app(self._repository, self._workers, limits, self._routes(limits), other_paths)
+        bodies = Bodies(BodyLimits(self._settings.max_body, self._settings.max_pending), self._workers)
+        app = build_app(self._repository, self._workers, bodies, self._routes(bodies), other_paths)
         self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
         await self._http.open(listener)
 
@@ -81,7 +83,7 @@ class Front:
 
     def _guarded(self, inner: App) -> ASGIApp:
         """The application with what stands before it."""
-        app: ASGIApp = Guard(inner, self._keys)
+        app: ASGIApp = Guard(inner, self._keys, self._hosts)
         if self._settings.access_log:
             app = AccessLog(app)
         if self._tracing is not None:
@@ -95,13 +97,13 @@ class Front:
         """The shorter way for inference, where nobody wants to hear of every request."""
         if self._settings.access_log or self._tracing is not None:
             return None
-        return Direct(app.infer, lambda headers: check_user(self._keys, headers))
+        return Direct(app.infer, lambda headers: check_user(self._keys, self._hosts, headers))
 
-    def _routes(self, limits: BodyLimits) -> list[BaseRoute]:
+    def _routes(self, bodies: Bodies) -> list[BaseRoute]:
         """What is served beside the protocol."""
         return [
             Late("/metrics", self._metrics),
-            Late("/v1/predict", lambda: self._predictions(limits)),
+            Late("/v1/predict", lambda: self._predictions(bodies)),
             Late("/v1/status", self._status),
             *file_routes(),
         ]
@@ -112,11 +114,11 @@ class Front:
 
         return metrics_routes(self._repository, lambda: self._http.connections)
 
-    def _predictions(self, limits: BodyLimits) -> list[Route]:
+    def _predictions(self, bodies: Bodies) -> list[Route]:
         # Nor does whoever is asked in tensors need what reads and draws images.
         from runtime.server.rest.predict import predict_routes
 
-        return predict_routes(self._repository, Bodies(limits, self._workers))
+        return predict_routes(self._repository, bodies)
 
     def _status(self) -> list[Route]:
         # What the page shows of a model is told by what answers images.

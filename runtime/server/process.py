@@ -16,6 +16,7 @@ from runtime.server.address import bind, is_loopback, url_of
 from runtime.server.keys import ADMIN_VARIABLE, KEYS_VARIABLE, Keys, ring
 from runtime.server.limits import ConnectionLimits, raise_file_limit
 from runtime.server.logs import logging_to_stderr
+from runtime.server.memory import give_back_freed_memory
 from runtime.server.settings import Settings
 from runtime.server.stopping import Stopping
 from runtime.serving.model import ServedModel
@@ -141,6 +142,7 @@ class _Process:
         loading = asyncio.create_task(self._repository.start())
         front = await asyncio.to_thread(self._front)
         await loading
+        give_back_freed_memory()  # not sooner: to load a model in blocks that are given back takes half as long again
         self._check_models()
         self._warn()
         await front.open(self._listener, self._context)

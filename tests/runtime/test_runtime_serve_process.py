@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -164,35 +167,85 @@ def test_a_large_upload_is_refused_and_the_connection_stays_open(classifier: Pat
 
 def test_more_connections_than_asked_for_are_503(classifier: Path) -> None:
     with serving(classifier, "--max-connections", 1) as served, socket.create_connection(served.address) as held:
-        held.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        held.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert held.recv(1000).startswith(b"HTTP/1.1 200 ")
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(f"{served.url}/v2", timeout=10)
     assert raised.value.code == 503
 
 
-def test_a_full_queue_and_a_long_wait_are_503(classifier: Path) -> None:
-    slow = "import time, runtime.session as s\nrun, warm_up = s.Session.run, iter([0])\n"
-    slow += "s.Session.run = lambda self, *given: (time.sleep(next(warm_up, 4)), run(self, *given))[1]"
-    options = ("--max-batch", 1, "--max-queue", 2, "--timeout", 0.7)
-    with serving(classifier, *options, before=slow) as served:
-        answers: list[tuple[int, str]] = []
+HELD_RUNS = """
+import time
+from pathlib import Path
+from runtime.session import Session
+run = Session.run
+def held(self, *given):
+    Path({running!r}).touch()
+    while Path({hold!r}).exists():
+        time.sleep(0.01)
+    return run(self, *given)
+Session.run = held
+"""
 
-        def ask() -> None:
-            try:
+
+def test_a_full_queue_and_a_long_wait_are_503(classifier: Path, tmp_path: Path) -> None:
+    hold, running = tmp_path / "hold", tmp_path / "running"
+    held = HELD_RUNS.format(hold=str(hold), running=str(running))
+    with (
+        serving(classifier, "--max-queue", 2, "--timeout", 0.2, before=held) as served,
+        ThreadPoolExecutor(3) as asking,
+    ):
+        statuses = f"{served.url}/v1/status"
+
+        def refusal() -> str:
+            with pytest.raises(urllib.error.HTTPError) as raised:
                 infer(served.url, "model")
-                answers.append((200, ""))
-            except urllib.error.HTTPError as error:
-                answers.append((error.code, json.load(error)["error"]))
+            assert raised.value.code == 503
+            return str(json.load(raised.value)["error"])
 
-        asking = [threading.Thread(target=ask) for _ in range(6)]
-        for thread in asking:
-            thread.start()
-        for thread in asking:
-            thread.join()
-    assert sorted(code for code, _ in answers) == [200, 503, 503, 503, 503, 503]
-    assert sum("as many as may" in error for _, error in answers) >= 1
-    assert sum("as long as it may" in error for _, error in answers) >= 2
+        def waiting() -> int:
+            with urllib.request.urlopen(statuses, timeout=10) as reply:
+                return int(json.load(reply)["models"][0]["statistics"]["waiting"])
+
+        running.unlink(missing_ok=True)
+        hold.touch()
+        answers = [asking.submit(infer, served.url, "model")]
+        until(running.exists)
+        assert "for 0.2 s, as long as it may" in refusal()
+        # These may wait longer than others.
+        answers += [asking.submit(infer, served.url, "model", parameters={"timeout": 60_000_000}) for _ in range(2)]
+        until(lambda: waiting() == 2)
+        assert "2 requests wait for 'model' already, as many as may" in refusal()
+        hold.unlink()
+        assert [answer.result()["model_name"] for answer in answers] == ["model"] * 3
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when it holds; fails when it doesn't within 20 s."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_images_and_tensors_share_the_memory_that_requests_may_have(classifier: Path) -> None:
+    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+
+    def is_refused() -> bool:
+        try:
+            infer(served.url, "model")
+        except urllib.error.HTTPError as error:
+            assert (error.code, "fill the memory" in json.load(error)["error"]) == (503, True)
+            return True
+        return False
+
+    with serving(classifier, "--max-body", 1000) as served, contextlib.ExitStack() as uploads:
+        for _ in range(8):  # as many of the largest as may be in memory together
+            upload = uploads.enter_context(socket.create_connection(served.address))
+            upload.sendall(head + bytes(999))
+        until(is_refused)
+        uploads.close()
+        until(lambda: not is_refused())
 
 
 def test_many_clients_at_once_get_their_own_answers(classifier: Path) -> None:
@@ -311,6 +364,10 @@ def test_repositories_without_a_model_are_told(tmp_path: Path) -> None:
         ("--drain", "-1"),
         ("--poll", "0"),
         ("--log-level", "loud"),
+        ("--traces", "foo"),
+        ("--traces", "127.0.0.1:4318"),
+        ("--traces", "ftp://127.0.0.1"),
+        ("--traces", "http://127.0.0.1:port"),
         ("--repository", "."),
     ],
 )

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -77,6 +79,29 @@ def test_metrics_count_what_was_asked(classifier: Path) -> None:
     assert samples["process_resident_memory_bytes", frozenset()] > 10_000_000
     assert samples["process_cpu_seconds_total", frozenset()] > 0
     assert samples["netspec_connections", frozenset()] >= 1
+
+
+def test_counts_go_on_when_a_model_is_replaced_or_unloaded_and_loaded(classifier: Path) -> None:
+    def act(name: str) -> None:
+        urllib.request.urlopen(f"{served.url}/v2/repository/models/model/{name}", b"{}", timeout=10).close()
+
+    with serving(classifier) as served:
+        infer(served.url, "model", rows=2)
+        for acts in (["load"], ["unload", "load"]):
+            before = scraped(served)
+            for name in acts:
+                act(name)
+            infer(served.url, "model", rows=2)
+            after = scraped(served)
+            for name in ("netspec_requests_total", "netspec_runs_total", "netspec_batch_rows_count"):
+                assert value(after, name) == value(before, name) + 1
+            assert value(after, "netspec_rows_total") == value(before, "netspec_rows_total") + 2
+            for part in ("count", "sum"):
+                name = f"netspec_latency_seconds_{part}"
+                assert value(after, name, stage="request") > value(before, name, stage="request")
+        assert value(after, "netspec_in_flight") == 0
+        with urllib.request.urlopen(f"{served.url}/v2/models/model/stats", timeout=10) as reply:
+            assert json.load(reply)["model_stats"][0]["inference_count"] == 6
 
 
 def test_a_broken_model_is_not_ready_in_the_metrics(save_classifier: SaveModel, tmp_path: Path) -> None:
@@ -256,11 +281,16 @@ def test_a_span_has_the_stages_of_what_is_inferred_within_it() -> None:
     assert request.resource.attributes["service.name"] == "netspec"
 
 
-def test_a_collector_that_is_not_there_harms_nobody(classifier: Path) -> None:
-    with serving(classifier, "--traces", "http://127.0.0.1:9", "--drain", "1") as served:
-        infer(served.url, "model")
+def test_a_collector_that_is_not_there_is_told_of_once_and_harms_nobody(classifier: Path) -> None:
+    quickly = {**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"}
+    with serving(classifier, "--traces", "http://127.0.0.1:9", "--drain", "1", env=quickly) as served:
+        for _ in range(2):
+            infer(served.url, "model")
+            served.wait_for("warning no traces reach http://127.0.0.1:9/v1/traces")
+            time.sleep(0.2)
         served.process.terminate()
         assert served.end(15) == 0
+    assert [line.split()[1] for line in served.lines] == ["info", "warning", "info", "info"], served.log
 
 
 def test_traces_without_their_package_are_refused(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:

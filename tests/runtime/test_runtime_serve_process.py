@@ -115,7 +115,10 @@ def test_options_of_batching_reach_the_model(classifier: Path) -> None:
     assert config["instance_group"][0]["count"] == 2
 
 
-def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_options_say_is_what_is_served(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the engine's cache is made
     asked: list[tuple[Source, Settings]] = []
     monkeypatch.setattr("runtime.server.process.serve", lambda *given: asked.append((given[0], given[2])))
     options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --fp16"

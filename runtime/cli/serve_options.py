@@ -1,6 +1,7 @@
 """The options of ``netspec serve``, in groups; their defaults are those of the settings that they become."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -20,6 +21,21 @@ def rpc_port(ctx: click.Context, param: click.Parameter, value: str | None) -> i
         port: int = ctx.params["port"]
         return port + 1 if 0 < port < MOST_PORT else 0
     return None if value == "off" else PORT(value, param, ctx)
+
+
+def collector(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The URL of a collector of traces."""
+    if value is not None and not _is_url(value):
+        raise click.BadParameter(f"'{value}' is not a URL like http://127.0.0.1:4318", ctx, param)
+    return value
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or brackets around no address
+        return False
 
 
 MODEL_OPTIONS: tuple[Decorator, ...] = (
@@ -126,7 +142,10 @@ SERVER_OPTIONS: tuple[Decorator, ...] = (
     ),
     click.option("--access-log", is_flag=True, help="Log every request, without what it carries."),
     click.option(
-        "--traces", metavar="URL", help="Send OpenTelemetry traces to a collector: http://127.0.0.1:4318, say."
+        "--traces",
+        callback=collector,
+        metavar="URL",
+        help="Send OpenTelemetry traces to a collector: http://127.0.0.1:4318, say.",
     ),
 )
 

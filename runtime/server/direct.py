@@ -34,7 +34,7 @@ class Direct:
 
     Attributes:
         infer: gives the answers.
-        check: raises Refused where the headers of a request lack a key.
+        check: raises Refused where the headers of a request lack a key, or have a name that may not be asked for.
     """
 
     infer: Infer

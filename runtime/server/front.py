@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from runtime.server.access import AccessLog
 from runtime.server.direct import Direct
 from runtime.server.guard import Guard, check_user, may_administer
+from runtime.server.hosts import Hosts
 from runtime.server.http import HttpServer
 from runtime.server.keys import Keys
 from runtime.server.late import Late
@@ -49,6 +50,7 @@ class Front:
         self._repository = repository
         self._settings = settings
         self._keys = keys
+        self._hosts = Hosts(keys, settings.host)
         self._limits = limits
         self._tracing = tracing
         self._workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="bodies")
@@ -82,7 +84,7 @@ class Front:
 
     def _guarded(self, inner: App) -> ASGIApp:
         """The application with what stands before it."""
-        app: ASGIApp = Guard(inner, self._keys)
+        app: ASGIApp = Guard(inner, self._keys, self._hosts)
         if self._settings.access_log:
             app = AccessLog(app)
         if self._tracing is not None:
@@ -96,7 +98,7 @@ class Front:
         """The shorter way for inference, where nobody wants to hear of every request."""
         if self._settings.access_log or self._tracing is not None:
             return None
-        return Direct(app.infer, lambda headers: check_user(self._keys, headers))
+        return Direct(app.infer, lambda headers: check_user(self._keys, self._hosts, headers))
 
     def _routes(self, bodies: Bodies) -> list[BaseRoute]:
         """What is served beside the protocol."""

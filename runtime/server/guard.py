@@ -1,4 +1,4 @@
-"""Who may come in: keys are asked for before a request reaches the application."""
+"""Who may come in: names and keys are looked at before a request reaches the application."""
 
 import re
 from collections.abc import Awaitable, Iterable
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime.server.hosts import Hosts
 from runtime.server.keys import Keys
 from runtime.server.rest.replies import refusal as refusal_reply
 from runtime.serving.refused import Reason, Refused
@@ -39,8 +40,9 @@ def given_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return key
 
 
-def check_user(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raises Refused where asking a model takes a key that isn't in the headers."""
+def check_user(keys: Keys, hosts: Hosts, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises Refused where that name may not be asked for, or asking a model takes a key that is not in the headers."""
+    hosts.check(headers)
     if keys.is_needed:
         keys.check(given_key(headers), False)
 
@@ -57,24 +59,27 @@ def may_administer(keys: Keys, headers: Iterable[tuple[bytes, bytes]]) -> bool:
 class Guard:
     """An ASGI application around another one, which lets through who may ask."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        """Guards `app` with these keys."""
+    def __init__(self, app: ASGIApp, keys: Keys, hosts: Hosts | None = None) -> None:
+        """Guards `app` with these keys; names that it is asked by are `hosts`, None for any."""
         self._app = app
         self._keys = keys
+        self._hosts = hosts
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hands one request on, or refuses it: 401 without a key that somebody has, 403 where its owner may not."""
-        path = scope["path"]
-        is_admin_call = path.startswith(ADMIN_PREFIX)
-        if not is_admin_call and (not self._keys.is_needed or is_open_path(path)):
-            return self._app(scope, receive, send)
         try:
-            self._check(scope, is_admin_call)
+            self._check(scope)
         except Refused as refusal:
             return _refuse(refusal, send)
         return self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, is_admin_call: bool) -> None:
+    def _check(self, scope: Scope) -> None:
+        if self._hosts is not None:
+            self._hosts.check(scope["headers"])
+        path = scope["path"]
+        is_admin_call = path.startswith(ADMIN_PREFIX)
+        if not is_admin_call and (not self._keys.is_needed or is_open_path(path)):
+            return
         if is_admin_call and not self._keys.admins.keys:
             _check_origin(scope["headers"])
         scope[KEY_NAME] = self._keys.check(given_key(scope["headers"]), is_admin_call)

@@ -1,4 +1,8 @@
-"""Who may call over gRPC: what `runtime.server.guard` is for HTTP."""
+"""Who may call over gRPC: what `runtime.server.guard` is for HTTP.
+
+No page calls, by whatever name: browsers speak HTTP/2 over TLS alone, where the certificate would have to be for the
+page's own name. So the names that a call is made by aren't looked at.
+"""
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar

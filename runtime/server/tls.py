@@ -1,10 +1,17 @@
 """TLS for REST and gRPC, from certificate files that are checked before anything listens."""
 
+import contextlib
 import ssl
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runtime.errors import SecretError
+
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which `ssl` has no name for.
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Certificates:
         """What HTTP over TLS needs: TLS 1.2 at least.
 
         Raises:
-            SecretError: a file can't be read or isn't what it should be, or certificate and key don't belong together.
+            SecretError: a file can't be read or isn't what it should be, certificate and key don't belong together, or
+                a certificate has expired or isn't valid yet.
         """
         for path in filter(None, (self.certificate, self.key, self.client_ca)):
             _read(path)
@@ -36,12 +44,14 @@ class Certificates:
             context.load_cert_chain(self.certificate, self.key, password=self._refuse_passphrase)
         except ssl.SSLError as error:
             raise self._mismatch(error) from None
+        _check_dates(self.certificate, _shown(context, self.certificate))
         if self.client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
             try:
                 context.load_verify_locations(self.client_ca)
             except ssl.SSLError:
                 raise SecretError(f"{self.client_ca} holds no certificate in PEM format") from None
+            _check_dates(self.client_ca, context.get_ca_certs())
         return context
 
     def pem(self) -> tuple[bytes, bytes, bytes | None]:
@@ -67,6 +77,43 @@ class Certificates:
         if b"PRIVATE KEY-----" not in _read(self.key):
             return SecretError(f"{self.key} holds no private key in PEM format")
         return SecretError(f"cannot use {self.certificate} with {self.key}: {error.reason or error}")
+
+
+def _shown(context: ssl.SSLContext, path: Path) -> Sequence[dict[str, Any]]:
+    """The certificate in `path` that a server's context shows to a client, none where it isn't one for servers."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.load_verify_locations(path)
+    trusting.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client, server = trusting.wrap_bio(back, there), context.wrap_bio(there, back, server_side=True)
+    try:
+        for side in (client, server, client):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLError:
+        return []
+    return [client.getpeercert() or {}]
+
+
+def _check_dates(path: Path, certificates: Sequence[dict[str, Any]]) -> None:
+    """Raises SecretError where there are certificates, as `ssl` describes them, and none of them is valid now."""
+    now = time.time()
+    begins = [ssl.cert_time_to_seconds(each["notBefore"]) for each in certificates]
+    ends = [ssl.cert_time_to_seconds(each["notAfter"]) for each in certificates]
+    if any(begin <= now <= end for begin, end in zip(begins, ends, strict=True)):
+        return
+    if ends and max(ends) < now:
+        raise SecretError(f"the certificate in {path} expired on {_day(max(ends))}", help="have it renewed")
+    if begins:
+        raise SecretError(
+            f"the certificate in {path} is not valid before {_day(min(begins))}",
+            help="wait for that, or have another issued, if the clock of this machine is right",
+        )
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _read(path: Path) -> bytes:

@@ -4,18 +4,19 @@ A client's own ``traceparent`` is taken over, so that its span is the parent. Wh
 the semantic conventions for HTTP and RPC.
 """
 
+import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runtime.protocol.description import server_metadata
 from runtime.server.access import ALL_MODELS, MODEL_PATH, model_of
 from runtime.serving.request import InferenceResult, observer
+
+log = logging.getLogger(__name__)
 
 OTLP_PATH = "/v1/traces"
 # Probes and metrics are asked for every few seconds, and nobody looks for them in traces.
@@ -32,7 +35,29 @@ FLUSH_SECONDS = 2.0
 
 def otlp_exporter(url: str) -> OTLPSpanExporter:
     """Sends spans by OTLP over HTTP to a collector's address, to which ``/v1/traces`` is added where it has no path."""
-    return OTLPSpanExporter(url if urlsplit(url).path.strip("/") else url.rstrip("/") + OTLP_PATH)
+    return ToldExporter(url if urlsplit(url).path.strip("/") else url.rstrip("/") + OTLP_PATH)
+
+
+class ToldExporter(OTLPSpanExporter):
+    """Tells once of a collector that takes no spans, and again when it does and doesn't; not with every batch."""
+
+    def __init__(self, url: str) -> None:
+        """Sends spans to this address."""
+        super().__init__(url)
+        self._url = url
+        self._is_failing = False
+        if not log.isEnabledFor(logging.DEBUG):  # it tells of every try and every span that is lost
+            logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Sends spans, again and again for some seconds."""
+        result = super().export(spans)
+        was_failing, self._is_failing = self._is_failing, result is not SpanExportResult.SUCCESS
+        if self._is_failing and not was_failing:
+            log.warning("no traces reach %s, and none are kept; --log-level debug tells why", self._url)
+        if was_failing and not self._is_failing:
+            log.info("traces reach %s again", self._url)
+        return result
 
 
 class Tracing:
@@ -53,7 +78,8 @@ class Tracing:
         flushing = threading.Thread(target=self._provider.shutdown, daemon=True)
         flushing.start()
         flushing.join(FLUSH_SECONDS)
-        self._exporter.shutdown()
+        if flushing.is_alive():
+            self._exporter.shutdown()
 
     @contextmanager
     def request(self, name: str, headers: Mapping[str, str], attributes: Mapping[str, str]) -> Iterator[Span]:

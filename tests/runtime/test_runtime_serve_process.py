@@ -115,7 +115,10 @@ def test_options_of_batching_reach_the_model(classifier: Path) -> None:
     assert config["instance_group"][0]["count"] == 2
 
 
-def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_options_say_is_what_is_served(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the engine's cache is made
     asked: list[tuple[Source, Settings]] = []
     monkeypatch.setattr("runtime.server.process.serve", lambda *given: asked.append((given[0], given[2])))
     options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --fp16"
@@ -167,7 +170,7 @@ def test_a_large_upload_is_refused_and_the_connection_stays_open(classifier: Pat
 
 def test_more_connections_than_asked_for_are_503(classifier: Path) -> None:
     with serving(classifier, "--max-connections", 1) as served, socket.create_connection(served.address) as held:
-        held.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        held.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert held.recv(1000).startswith(b"HTTP/1.1 200 ")
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(f"{served.url}/v2", timeout=10)
@@ -364,6 +367,10 @@ def test_repositories_without_a_model_are_told(tmp_path: Path) -> None:
         ("--drain", "-1"),
         ("--poll", "0"),
         ("--log-level", "loud"),
+        ("--traces", "foo"),
+        ("--traces", "127.0.0.1:4318"),
+        ("--traces", "ftp://127.0.0.1"),
+        ("--traces", "http://127.0.0.1:port"),
         ("--repository", "."),
     ],
 )

@@ -53,7 +53,7 @@ def binary(values: np.ndarray) -> tuple[bytes, dict[str, str]]:
 
 
 def post(body: bytes, headers: dict[str, str] | None = None, path: str = PATH) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -108,7 +108,7 @@ def test_pieces_are_put_together_without_the_application(save_echo: SaveModel) -
 
 
 def test_requests_in_one_packet_are_answered_in_their_order(served: Served) -> None:
-    live = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    live = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with client(served) as one:
         one.send(
             post(asked(1, 2)) + post(asked(3, 4), BY_ASGI) + post(b"{") + live + post(asked(5, 6)) + post(asked(7, 8))

@@ -104,7 +104,7 @@ def test_a_request_that_is_half_there_is_read_and_answered(classifier: Path) -> 
         body = json.dumps(
             {"inputs": [{"name": "image", "shape": [1, 1, 4, 4], "datatype": "FP32", "data": [0.5] * 16}]}
         )
-        head = f"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v2/models/model/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall((head + body[:10]).encode())
         time.sleep(0.2)
         served.process.terminate()
@@ -122,7 +122,7 @@ def test_what_takes_too_long_is_given_up_with_503(classifier: Path) -> None:
         serving(classifier, "--drain", 0.5, before=SLOW.replace("SECONDS", "8")) as served,
         socket.create_connection(served.address, timeout=10) as half,
     ):
-        half.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        half.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         threads, statuses = asking(served, 2)
         wait_until_asked(served, 2)
         began = time.monotonic()
@@ -158,7 +158,7 @@ def test_calls_over_grpc_are_answered_and_new_ones_are_unavailable(slow: Served)
 def test_an_idle_server_ends_at_once(classifier: Path, number: signal.Signals) -> None:
     with serving(classifier, rpc=True) as served:
         with socket.create_connection(served.address) as idle:
-            idle.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            idle.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert idle.recv(100).startswith(b"HTTP/1.1 200")
             began = time.monotonic()
             served.process.send_signal(number)
@@ -179,13 +179,13 @@ def test_a_second_signal_ends_it_at_once(classifier: Path) -> None:
 
 LOADS_FOREVER = """
 import time
-import runtime.serving.repository as repository
+import runtime.serving.ahead as ahead
 
 def load(*arguments):
     print("loading", flush=True)
     time.sleep(60)
 
-repository.Session = load
+ahead.Session = load
 """
 
 

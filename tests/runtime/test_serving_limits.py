@@ -206,7 +206,7 @@ def test_answers_that_nobody_reads_do_not_pile_up(save_model: SaveModel) -> None
     tensor = {"name": "size", "shape": [1], "datatype": "INT64", "data": [2_000_000]}
     asked = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
     body = json.dumps(asked).encode()
-    head = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     with serving(large) as served, socket.create_connection(served.address, timeout=20) as client:
         client.sendall((head + body) * 40)
         time.sleep(1)

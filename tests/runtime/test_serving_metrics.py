@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -279,11 +281,16 @@ def test_a_span_has_the_stages_of_what_is_inferred_within_it() -> None:
     assert request.resource.attributes["service.name"] == "netspec"
 
 
-def test_a_collector_that_is_not_there_harms_nobody(classifier: Path) -> None:
-    with serving(classifier, "--traces", "http://127.0.0.1:9", "--drain", "1") as served:
-        infer(served.url, "model")
+def test_a_collector_that_is_not_there_is_told_of_once_and_harms_nobody(classifier: Path) -> None:
+    quickly = {**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"}
+    with serving(classifier, "--traces", "http://127.0.0.1:9", "--drain", "1", env=quickly) as served:
+        for _ in range(2):
+            infer(served.url, "model")
+            served.wait_for("warning no traces reach http://127.0.0.1:9/v1/traces")
+            time.sleep(0.2)
         served.process.terminate()
         assert served.end(15) == 0
+    assert [line.split()[1] for line in served.lines] == ["info", "warning", "info", "info"], served.log
 
 
 def test_traces_without_their_package_are_refused(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:

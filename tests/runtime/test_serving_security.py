@@ -141,6 +141,38 @@ def test_without_keys_only_this_machine_loads_and_no_page_of_others_makes_it(cla
         assert "there are no keys" not in served.log
 
 
+NAMES = ("localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:1", "127.8.8.8:9000", "[::1]", "[::1]:80")
+OTHER_NAMES = ("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0")
+
+
+def test_a_server_for_this_machine_has_no_other_names(classifier: Path, keys: tuple[Path, Path]) -> None:
+    """A page can have its own name lead here; to the browser the server is then its own."""
+    tensor = {"name": "image", "shape": [1, 1, 4, 4], "datatype": "FP32", "data": [0.5] * 16}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("/v2/models/model/infer", {"method": "POST", "body": body}),
+        ("/v2/models/model/infer?", {"method": "POST", "body": body}),
+        ("/v2/repository/models/model/load", {"method": "POST"}),
+        ("/v2/health/live", {}),
+        ("/v1/status", {}),
+        ("/", {}),
+    ]
+    with serving(classifier) as served:
+        for path, options in calls:
+            for name in NAMES:
+                assert ask(served, path, headers={"Host": name, "Origin": f"http://{name}"}, **options)[0] == 200
+            for name in OTHER_NAMES:
+                status, error = ask(served, path, headers={"Host": name, "Origin": f"http://{name}"}, **options)
+                assert status == 403
+                assert error.startswith(f"'{name}' may not be asked for")
+                assert "--keys" in error
+    with serving(classifier, "--host", "localhost") as served:
+        assert ask(served, "/v2", headers={"Host": "evil.example"})[0] == 403
+    for others in (("--host", "0.0.0.0"), ("--keys", keys[0])):
+        with serving(classifier, *others) as served:
+            assert ask(served, "/v2", ALICE, headers={"Host": "serving.example"})[0] == 200
+
+
 def test_an_open_address_without_keys_is_warned_of_and_loads_nothing(classifier: Path, keys: tuple[Path, Path]) -> None:
     load = "/v2/repository/models/model/load"
     with serving(classifier, "--host", "0.0.0.0") as served:
@@ -150,9 +182,9 @@ def test_an_open_address_without_keys_is_warned_of_and_loads_nothing(classifier:
             "models are not loaded or unloaded here: the server was started without keys for that",
         )
         assert ask(served, "/v2")[0] == 200
-        assert "there are no keys (--keys)" in served.log
+        served.wait_for("there are no keys (--keys)")
     with serving(classifier, "--host", "0.0.0.0", "--keys", keys[0]) as served:
-        assert "keys cross the network in clear text" in served.log
+        served.wait_for("keys cross the network in clear text")
 
 
 def call(channel: grpc.Channel, method: str, request: bytes = b"", **metadata: str) -> grpc.StatusCode:
@@ -368,6 +400,17 @@ def test_certificates_that_cannot_be_used(classifier: Path, pem: Path, tmp_path:
     swapped = ("--certificate", pem / "server.key", "--private-key", pem / "server.key")
     assert "holds no certificate in PEM format" in refused(classifier, *swapped)
     assert "holds no certificate in PEM format" in refused(classifier, *tls(pem), "--client-ca", pem / "server.key")
+
+
+@pytest.mark.parametrize(
+    ("days", "message"), [(3, "server.pem expired on 20"), (-3, "server.pem is not valid before 20")]
+)
+def test_a_certificate_is_refused_when_it_is_not_valid(
+    classifier: Path, pem: Path, monkeypatch: pytest.MonkeyPatch, days: int, message: str
+) -> None:
+    now = time.time() + days * 86_400
+    monkeypatch.setattr("runtime.server.tls.time.time", lambda: now)
+    assert message in refused(classifier, *tls(pem))
 
 
 def test_a_certificate_is_told_wrong_before_a_model_loads(pem: Path, tmp_path: Path) -> None:

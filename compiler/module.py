@@ -207,15 +207,17 @@ def _container(plans: dict[str, Plan], path: str, modules: dict[str, Callee]) ->
 def _allocate(plan: Plan, names: dict[str, str]) -> tuple[list[Step], int, dict[str, int]]:
     """Numbered slots for values, each free again after the value's last use; returns where every value was put."""
     last_use = {value: index for index, step in enumerate(plan.steps) for value in step.reads}
+    ends: dict[int, list[str]] = {}  # the values that a step is the last to read
+    for value, index in last_use.items():
+        if value not in plan.gives:
+            ends.setdefault(index, []).append(value)
     where = {value: slot for slot, value in enumerate(plan.reads)}
     free: list[int] = []
     slots = len(plan.reads)
     steps: list[Step] = []
     for index, step in enumerate(plan.steps):
-        sources = tuple(where[value] for value in step.reads)
-        for value in dict.fromkeys(step.reads):
-            if last_use[value] == index and value not in plan.gives:
-                free.append(where[value])
+        sources = tuple([where[value] for value in step.reads])
+        free += [where[value] for value in ends.get(index, ())]
         for value in step.writes:
             if free:
                 where[value] = free.pop()

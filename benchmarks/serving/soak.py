@@ -141,15 +141,15 @@ def measure(folder: Path, requests: int, swap_every: float) -> list[Result]:
 
 def results(outcome: Outcome, memory: list[int], versions: int) -> list[Result]:
     print(outcome.show())
-    half, tenth = len(memory) // 2, max(1, len(memory) // 10)
-    before, after = statistics.median(memory[half : half + tenth]), statistics.median(memory[-tenth:])
+    half, quarter = len(memory) // 2, len(memory) // 4  # bodies come and go, and so does the memory that they take
+    before, after = statistics.fmean(memory[half : half + quarter]), statistics.fmean(memory[-quarter:])
     answered = {str(status): outcome.count(status) for status in sorted(outcome.latencies)}
     details = {
         "answered": answered,
         "versions served": versions,
         "complaint": outcome.complaint,
-        "megabytes in the middle": before / 1e6,
-        "megabytes at the end": after / 1e6,
+        "megabytes in the third quarter": before / 1e6,
+        "megabytes in the last quarter": after / 1e6,
         "seconds": outcome.times and max(max(times) for times in outcome.times.values()),
     }
     what = f"of {sum(answered.values())} requests, {MALFORMED:.0%} malformed, while {versions} versions came and went"

@@ -8,7 +8,7 @@ from benchmarks.serving.processes import Server
 
 
 class Memory(threading.Thread):
-    """The resident bytes of a server, twice a second, from when it is made until `end`."""
+    """The resident bytes of a server, ten times a second, from when it is made until `end`."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
@@ -18,7 +18,7 @@ class Memory(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self._ended.wait(0.5):
+        while not self._ended.wait(0.1):
             self.samples.append(self._server.memory())
 
     def end(self) -> None:

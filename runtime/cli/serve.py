@@ -12,6 +12,7 @@ from runtime.cli.serve_options import KEY_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS
 from runtime.errors import OutputError
 from runtime.model_path import find_model
 from runtime.server.settings import Settings
+from runtime.server.stopping import Stopping
 from runtime.serving.ahead import Ahead
 from runtime.serving.options import ModelOptions
 from runtime.serving.sources import Files, Folder, is_name
@@ -46,18 +47,19 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
     if repository is not None and name is not None:
         raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
     files = _named(models, name)
-    ahead = Ahead([*files.values()], options)
-    # Imported while the models load.
-    from runtime.server.process import Needed, serve
+    with Stopping() as stopping:
+        ahead = Ahead([*files.values()], options)
+        # Imported while the models load.
+        from runtime.server.process import Needed, serve
 
-    if repository is None:
-        serve(Files(files, options), Needed.ALL, settings, _tell, ahead.open)
-        return
-    # The messages of the protocol take as long to import as all else here, and files have no configuration.
-    from runtime.protocol.model_config import read_config
+        if repository is None:
+            serve(Files(files, options), Needed.ALL, settings, _tell, stopping, ahead.open)
+            return
+        # The messages of the protocol take as long to import as all else here, and files have no configuration.
+        from runtime.protocol.model_config import read_config
 
-    needed = Needed.ONE if settings.poll is None else Needed.NONE
-    serve(Folder(repository, options, read_config), needed, settings, _tell)
+        needed = Needed.ONE if settings.poll is None else Needed.NONE
+        serve(Folder(repository, options, read_config), needed, settings, _tell, stopping)
 
 
 def _settings(given: dict[str, Any]) -> Settings:

@@ -62,8 +62,8 @@ class Front:
 
     async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
-        limits = BodyLimits(self._settings.max_body, self._settings.max_pending)
-        app = build_app(self._repository, self._workers, limits, self._routes(limits), other_paths)
+        bodies = Bodies(BodyLimits(self._settings.max_body, self._settings.max_pending), self._workers)
+        app = build_app(self._repository, self._workers, bodies, self._routes(bodies), other_paths)
         self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
         await self._http.open(listener)
 
@@ -99,11 +99,11 @@ class Front:
             return None
         return Direct(app.infer, lambda headers: check_user(self._keys, self._hosts, headers))
 
-    def _routes(self, limits: BodyLimits) -> list[BaseRoute]:
+    def _routes(self, bodies: Bodies) -> list[BaseRoute]:
         """What is served beside the protocol."""
         return [
             Late("/metrics", self._metrics),
-            Late("/v1/predict", lambda: self._predictions(limits)),
+            Late("/v1/predict", lambda: self._predictions(bodies)),
             Late("/v1/status", self._status),
             *file_routes(),
         ]
@@ -114,11 +114,11 @@ class Front:
 
         return metrics_routes(self._repository, lambda: self._http.connections)
 
-    def _predictions(self, limits: BodyLimits) -> list[Route]:
+    def _predictions(self, bodies: Bodies) -> list[Route]:
         # Nor does whoever is asked in tensors need what reads and draws images.
         from runtime.server.rest.predict import predict_routes
 
-        return predict_routes(self._repository, Bodies(limits, self._workers))
+        return predict_routes(self._repository, bodies)
 
     def _status(self) -> list[Route]:
         # What the page shows of a model is told by what answers images.

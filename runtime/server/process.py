@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +16,9 @@ from runtime.server.address import bind, is_loopback, url_of
 from runtime.server.keys import ADMIN_VARIABLE, KEYS_VARIABLE, Keys, ring
 from runtime.server.limits import ConnectionLimits, raise_file_limit
 from runtime.server.logs import logging_to_stderr
+from runtime.server.memory import give_back_freed_memory
 from runtime.server.settings import Settings
+from runtime.server.stopping import Stopping
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
 from runtime.serving.repository import Entry, OpenSession, Repository
@@ -46,6 +46,7 @@ def serve(
     needed: Needed,
     settings: Settings,
     tell: Callable[[str], None],
+    stopping: Stopping,
     open_session: OpenSession = Session,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what was accepted and returns.
@@ -55,6 +56,7 @@ def serve(
         needed: which of them have to load.
         settings: how the server is reached, whom it serves, and when it gives up.
         tell: is given a line for each address when requests are answered there.
+        stopping: hears the signals.
         open_session: loads a model's file.
 
     Raises:
@@ -67,13 +69,24 @@ def serve(
         logging_to_stderr(settings.log_format, settings.log_level) as end_log,
         contextlib.closing(bind(settings.host, settings.port)) as listener,
         _rpc_address(settings) as rpc_listener,
-        _Stop(end_log) as stop,
+        _uncollected(),
     ):
+        stopping.last = end_log
         repository = Repository(source, _read_override, open_session)
         process = _Process(repository, needed, settings, tell, listener, rpc_listener)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            if not runner.run(process.run(stop)):
-                stop.at_once()  # a model still runs, in a thread that nothing can end
+            if not runner.run(process.run(stopping)):
+                stopping.at_once()  # a model still runs, in a thread that nothing can end
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """While it is entered garbage is not looked for, unless that is turned on again: imports make objects that stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _rpc_address(settings: Settings) -> contextlib.AbstractContextManager[socket.socket | None]:
@@ -96,42 +109,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop
 
     return uvloop.new_event_loop
-
-
-class _Stop:
-    """SIGTERM and SIGINT: before requests are answered they end the process at once, and so does a second of them."""
-
-    def __init__(self, end_log: Callable[[], None]) -> None:
-        self._end_log = end_log
-        self._asked: Callable[[], object] | None = None
-
-    def __enter__(self) -> "_Stop":
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        self._previous = {number: signal.signal(number, lambda *_: self._hear()) for number in numbers}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    async def wait(self) -> None:
-        """Returns when the process is asked to end, which it then has to do by itself."""
-        loop = asyncio.get_running_loop()
-        asked = asyncio.Event()
-        self._asked = lambda: loop.call_soon_threadsafe(asked.set)
-        await asked.wait()
-
-    def at_once(self) -> None:
-        """Ends the process without waiting for anything but its log."""
-        self._end_log()
-        os._exit(0)
-
-    def _hear(self) -> None:
-        if self._asked is None:
-            self.at_once()
-        else:
-            asked, self._asked = self._asked, None
-            asked()
 
 
 class _Process:
@@ -160,12 +137,13 @@ class _Process:
         self._limits = ConnectionLimits(connections=raise_file_limit(settings.max_connections))
         self._tracing = None if settings.traces is None else _tracing(settings.traces)
 
-    async def run(self, stop: _Stop) -> bool:
+    async def run(self, stopping: Stopping) -> bool:
         """Serves until it is stopped; returns whether nothing is left that runs."""
-        gc.disable()  # imports make objects that stay; looking for cycles among them takes long
         loading = asyncio.create_task(self._repository.start())
         front = await asyncio.to_thread(self._front)
-        self._check_models(await loading)
+        failed = await loading
+        give_back_freed_memory()  # not sooner: to load a model in blocks that are given back takes half as long again
+        self._check_models(failed)
         self._warn()
         await front.open(self._listener, self._context)
         rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
@@ -175,7 +153,7 @@ class _Process:
         gc.enable()
         self._announce(rpc_port)
         with _background(self._watch_keys(), *self._polling()):
-            await stop.wait()
+            await _asked(stopping)
             log.info("stopping: what was accepted is answered, for %g s at most", self._settings.drain)
             self._repository.draining = True
         return await self._end(front)
@@ -260,6 +238,14 @@ def _told(models: Sequence[ServedModel], url: str) -> str:
     names = sorted({model.name for model in models})
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return f"{', '.join(names[:SHOWN_NAMES]) or 'nothing yet'}{more} at {url}"
+
+
+async def _asked(stopping: Stopping) -> None:
+    """Returns when the process is asked to end."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    stopping.call(lambda: loop.call_soon_threadsafe(asked.set))
+    await asked.wait()
 
 
 @contextlib.contextmanager

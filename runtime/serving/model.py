@@ -40,11 +40,28 @@ class ServedModel:
         device: where it runs, and `device_reason` why there.
         options: how it is served.
         max_batch: the most rows in a batch; 0 where requests are never merged.
-        statistics: what happened to its requests.
+        statistics: what happened to its requests, and to those of whatever it replaced.
     """
 
-    def __init__(self, name: str, version: str, session: Session, options: ModelOptions, batched: bool) -> None:
-        """Makes it of a loaded session; `batched` says whether rows of different requests may run together."""
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        session: Session,
+        options: ModelOptions,
+        batched: bool,
+        statistics: Statistics | None = None,
+    ) -> None:
+        """Makes it of a loaded session.
+
+        Args:
+            name: its name in URLs.
+            version: its version.
+            session: the model.
+            options: how it is to be served.
+            batched: whether rows of different requests may run together.
+            statistics: the counts that it goes on with; by default they begin at 0.
+        """
         self.name = name
         self.version = version
         self.path = session.path
@@ -55,7 +72,7 @@ class ServedModel:
         self.device_reason = session.device_reason
         self.options = options
         self.max_batch = options.max_batch if batched and options.max_batch > 1 else 0
-        self.statistics = Statistics()
+        self.statistics = Statistics() if statistics is None else statistics
         self._session = session
         self._queue = BatchQueue(
             options.max_queue, max(self.max_batch, 1), options.preferred_batches, options.max_delay

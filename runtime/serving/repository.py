@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from runtime.serving.options import ModelOptions
 from runtime.serving.refused import Reason, Refused
 from runtime.serving.rows import rows_are_independent
 from runtime.serving.sources import Fingerprint, ModelFiles, Override, Source
+from runtime.serving.statistics import Statistics
 from runtime.serving.warmup import warm_up
 from runtime.session import Session
 
@@ -93,6 +95,8 @@ class Repository:
         self._open_session = open_session
         self._slots: dict[str, _Slot] = {}
         self._has_started = False
+        # By name and version: they only ever grow, whatever is loaded, replaced or removed.
+        self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
         self.draining = False
 
     async def start(self) -> list[Entry]:
@@ -291,7 +295,8 @@ class Repository:
         if version.model is None:
             version.state, version.reason = "LOADING", ""
         try:
-            model = await _in_thread(open_model, name, number, path, mark[1], self._open_session)
+            statistics = self._statistics[name, number]
+            model = await _in_thread(open_model, name, number, path, mark[1], self._open_session, statistics)
         except UserError as error:
             version.refused, version.reason = mark, error.message
             if version.model is None:
@@ -307,9 +312,14 @@ class Repository:
 
 
 def open_model(
-    name: str, version: str, path: Path, options: ModelOptions, open_session: OpenSession = Session
+    name: str,
+    version: str,
+    path: Path,
+    options: ModelOptions,
+    open_session: OpenSession = Session,
+    statistics: Statistics | None = None,
 ) -> ServedModel:
-    """Loads a model's file and warms it up; it answers once it is started.
+    """Loads a model's file and warms it up; it answers once it is started, and goes on with `statistics`, if given.
 
     Raises:
         ModelError: the file can't be loaded, it isn't what its configuration declares, the warm-up fails, or its rows
@@ -327,7 +337,7 @@ def open_model(
             help="set max_batch_size: 0 in its config.pbtxt",
         )
     warm_up(session, options.warmup, batched)
-    return ServedModel(name, version, session, options, batched)
+    return ServedModel(name, version, session, options, batched, statistics)
 
 
 async def _in_thread(work: Callable[Given, Made], *given: Given.args, **named: Given.kwargs) -> Made:

@@ -30,15 +30,21 @@ class Duration:
 
 @dataclass(slots=True)
 class Histogram:
-    """Latencies by bucket: `counts[i]` lie at most at ``LATENCY_BOUNDS[i]``, the last one above them all."""
+    """Latencies by bucket: `counts[i]` lie at most at ``LATENCY_BOUNDS[i]``, the last one above them all.
+
+    `ns` is their sum, and `greatest_ns` the greatest of them.
+    """
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
     ns: int = 0
+    greatest_ns: int = 0
 
     def add(self, ns: int, times: int = 1) -> None:
         """Counts a latency that so many had."""
         self.counts[bisect_left(_BOUNDS_NS, ns)] += times
         self.ns += ns * times
+        if ns > self.greatest_ns:
+            self.greatest_ns = ns
 
 
 @dataclass(slots=True)
@@ -51,7 +57,7 @@ class BatchStatistics:
 
 
 class Statistics:
-    """The counts of one version of a model since it was loaded.
+    """The counts of one version of a model since the server started, however often it was loaded since then.
 
     Attributes:
         inference_count: rows answered.
@@ -115,14 +121,13 @@ class Statistics:
 def percentile(histogram: Histogram, share: float) -> float:
     """The latency in seconds that `share` (in 0…1) of those counted don't exceed, interpolated in its bucket.
 
-    It is 0 where nothing was counted, and the last bound where it lies above, as that bucket has no end.
+    A bucket ends at the greatest latency where that lies in it. It is 0 where nothing was counted.
     """
     wanted = share * sum(histogram.counts)
-    edges: Sequence[float] = (0.0, *LATENCY_BOUNDS)
-    below = 0
-    for bucket, count in enumerate(histogram.counts[:-1]):
+    greatest = histogram.greatest_ns / 1e9
+    low, below = 0.0, 0
+    for bound, count in zip((*LATENCY_BOUNDS, greatest), histogram.counts, strict=True):
         if count and below + count >= wanted:
-            low, high = edges[bucket], edges[bucket + 1]
-            return low + (high - low) * (wanted - below) / count
-        below += count
-    return LATENCY_BOUNDS[-1] if histogram.counts[-1] else 0.0
+            return low + (min(bound, greatest) - low) * (wanted - below) / count
+        low, below = bound, below + count
+    return 0.0

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from runtime.server.page.files import file_routes
 from runtime.server.page.status import status_paths, status_route
 from runtime.server.rest.app import build_app
-from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.bodies import BodyLimits
 from runtime.server.rest.predict import predict_routes
 from runtime.server.rest.predict_paths import predict_paths
 from tests.runtime.rest_server import LIMITS, Served
@@ -27,9 +27,11 @@ class ServedPage(Served):
 
     def __init__(self, models: Mapping[str, Path] | Path, limits: BodyLimits = LIMITS, **options: Any) -> None:
         super().__init__(models, limits, **options)
-        bodies = Bodies(limits, self._workers)
-        routes = [*predict_routes(self.repository, bodies), *file_routes(), status_route(self.repository, is_admin)]
-        self.app = build_app(self.repository, self._workers, limits, routes, lambda: predict_paths() | status_paths())
+        page = [*file_routes(), status_route(self.repository, is_admin)]
+        routes = [*predict_routes(self.repository, self.bodies), *page]
+        self.app = build_app(
+            self.repository, self._workers, self.bodies, routes, lambda: predict_paths() | status_paths()
+        )
 
     def predict(self, model: str, content: bytes, query: str = "", kind: str = "image/png", **headers: str) -> Any:
         """Asks a model about an image that is the body."""

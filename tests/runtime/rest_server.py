@@ -16,7 +16,7 @@ from runtime.server.direct import Direct
 from runtime.server.http import HttpServer
 from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import App, build_app
-from runtime.server.rest.bodies import BodyLimits
+from runtime.server.rest.bodies import Bodies, BodyLimits
 from runtime.serving.options import ModelOptions
 from runtime.serving.repository import Repository
 from runtime.serving.sources import Files, Folder
@@ -38,7 +38,8 @@ class Served:
         chosen = ModelOptions(device="cpu", threads=1, **options)
         source = Folder(models, chosen, read_config) if isinstance(models, Path) else Files(models, chosen)
         self.repository = Repository(source, read_override)
-        self.app: App = build_app(self.repository, self._workers, limits)
+        self.bodies = Bodies(limits, self._workers)
+        self.app: App = build_app(self.repository, self._workers, self.bodies)
         self.run(self.repository.start())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -1,7 +1,6 @@
 """The page at ``/`` as people use it: in Chromium, by mouse and by keyboard, light and dark, wide and narrow."""
 
 import contextlib
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,9 +315,9 @@ def test_the_colours_that_are_chosen_stay(serve: Serve, open_page: Open, classif
     assert page.evaluate(ground) == "rgb(18, 22, 27)"
 
 
-PERCENTILE = """async ([bounds, counts]) => {
+PERCENTILE = """async ([bounds, counts, share, greatest]) => {
   const { percentile } = await import("/page/history.js");
-  return percentile(bounds, counts, 0.99);
+  return percentile(bounds, counts, share, greatest);
 }"""
 
 
@@ -335,11 +334,53 @@ def test_figures_while_it_is_asked(serve: Serve, open_page: Open, adder: Path) -
     assert tiles["rows / batch"] == "2"
     assert tiles["waiting"] == "0"
     assert tiles["latency, p50"].endswith(" ms")
-    generator = random.Random(0)
-    for _ in range(20):
-        counts = [generator.choice((0, 0, generator.randrange(100))) for _ in range(len(LATENCY_BOUNDS) + 1)]
-        counts[generator.randrange(len(LATENCY_BOUNDS))] += 1
-        assert page.evaluate(PERCENTILE, [LATENCY_BOUNDS, counts]) == pytest.approx(percentile(Histogram(counts), 0.99))
+
+
+SECOND_LOOK = """async ([first, second]) => {
+  const { History } = await import("/page/history.js");
+  const history = new History();
+  history.add(0, first);
+  history.add(2, second);
+  return history.points[0];
+}"""
+
+
+def test_one_quick_request_after_a_slow_one_is_told_as_quick(serve: Serve, open_page: Open, adder: Path) -> None:
+    server = serve(adder=adder)
+    page = open_page(server)
+    counts = server.get("/v1/status").json()["models"][0]["statistics"]
+    histogram = Histogram()
+    looks = []
+    for ns in (2_400_000_000, 600_000_000):
+        histogram.add(ns)
+        told = {
+            "buckets": histogram.counts.copy(),
+            "latency": histogram.ns / 1e9,
+            "greatest": histogram.greatest_ns / 1e9,
+        }
+        assert told.keys() <= counts.keys()
+        looks.append(counts | told | {"requests": len(looks) + 1})
+    assert 0.5 < page.evaluate(SECOND_LOOK, looks)["slow"] <= 0.6
+
+
+def test_percentiles_lie_in_their_bucket_and_at_most_at_the_greatest_latency(
+    serve: Serve, open_page: Open, adder: Path
+) -> None:
+    page = open_page(serve(adder=adder))
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        taken = 10 ** generator.uniform(-4, 1.5, generator.integers(1, 50))  # some of them above the last bound
+        histogram = Histogram()
+        for seconds in taken:
+            histogram.add(int(seconds * 1e9))
+        share = (0.5, 0.99, 1)[number % 3]
+        found = percentile(histogram, share)
+        asked = [LATENCY_BOUNDS, histogram.counts, share, histogram.greatest_ns / 1e9]
+        assert page.evaluate(PERCENTILE, asked) == pytest.approx(found)
+        exact = np.quantile(taken, share, method="inverted_cdf")
+        edges = [0, *(bound for bound in LATENCY_BOUNDS if bound < taken.max()), taken.max()]
+        bucket = np.searchsorted(edges, exact)
+        assert edges[bucket - 1] < found <= edges[bucket] + 1e-9
 
 
 def test_a_server_that_asks_for_a_key(serve: Serve, open_page: Open, classifier: Path) -> None:

@@ -14,6 +14,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -138,9 +140,7 @@ def test_options_of_batching_reach_the_model(classifier: Path) -> None:
 
 def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Source, Settings]] = []
-    monkeypatch.setattr(
-        "runtime.cli.serve.serve", lambda source, needed, settings, tell: asked.append((source, settings))
-    )
+    monkeypatch.setattr("runtime.server.process.serve", lambda *given: asked.append((given[0], given[2])))
     options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --fp16"
     options += " --engine-cache cache --max-batch 7 --max-delay .5 --max-queue 9 --timeout 4 --host ::1 --port 80"
     options += " --grpc-port 90 --max-body 11 --max-connections 12 --drain 13 --poll 14 --log-format json --access-log"
@@ -197,27 +197,78 @@ def test_more_connections_than_asked_for_are_503(classifier: Path) -> None:
     assert raised.value.code == 503
 
 
-def test_a_full_queue_and_a_long_wait_are_503(classifier: Path) -> None:
-    slow = "import time, runtime.session as s\nrun = s.Session.run\n"
-    slow += "s.Session.run = lambda self, *given: (time.sleep(1), run(self, *given))[1]"
-    with serving(classifier, "--max-queue", 2, "--timeout", 0.2, before=slow) as served:
-        answers: list[tuple[int, str]] = []
+HELD_RUNS = """
+import time
+from pathlib import Path
+from runtime.session import Session
+run = Session.run
+def held(self, *given):
+    Path({running!r}).touch()
+    while Path({hold!r}).exists():
+        time.sleep(0.01)
+    return run(self, *given)
+Session.run = held
+"""
 
-        def ask() -> None:
-            try:
+
+def test_a_full_queue_and_a_long_wait_are_503(classifier: Path, tmp_path: Path) -> None:
+    hold, running = tmp_path / "hold", tmp_path / "running"
+    held = HELD_RUNS.format(hold=str(hold), running=str(running))
+    with (
+        serving(classifier, "--max-queue", 2, "--timeout", 0.2, before=held) as served,
+        ThreadPoolExecutor(3) as asking,
+    ):
+        statuses = f"{served.url}/v1/status"
+
+        def refusal() -> str:
+            with pytest.raises(urllib.error.HTTPError) as raised:
                 infer(served.url, "model")
-                answers.append((200, ""))
-            except urllib.error.HTTPError as error:
-                answers.append((error.code, json.load(error)["error"]))
+            assert raised.value.code == 503
+            return str(json.load(raised.value)["error"])
 
-        asking = [threading.Thread(target=ask) for _ in range(6)]
-        for thread in asking:
-            thread.start()
-        for thread in asking:
-            thread.join()
-    assert sorted(code for code, _ in answers) == [200, 503, 503, 503, 503, 503]
-    assert sum("as many as may" in error for _, error in answers) >= 1
-    assert sum("as long as it may" in error for _, error in answers) == 2
+        def waiting() -> int:
+            with urllib.request.urlopen(statuses, timeout=10) as reply:
+                return int(json.load(reply)["models"][0]["statistics"]["waiting"])
+
+        running.unlink(missing_ok=True)
+        hold.touch()
+        answers = [asking.submit(infer, served.url, "model")]
+        until(running.exists)
+        assert "for 0.2 s, as long as it may" in refusal()
+        # These may wait longer than others.
+        answers += [asking.submit(infer, served.url, "model", parameters={"timeout": 60_000_000}) for _ in range(2)]
+        until(lambda: waiting() == 2)
+        assert "2 requests wait for 'model' already, as many as may" in refusal()
+        hold.unlink()
+        assert [answer.result()["model_name"] for answer in answers] == ["model"] * 3
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns when it holds; fails when it doesn't within 20 s."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_images_and_tensors_share_the_memory_that_requests_may_have(classifier: Path) -> None:
+    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+
+    def is_refused() -> bool:
+        try:
+            infer(served.url, "model")
+        except urllib.error.HTTPError as error:
+            assert (error.code, "fill the memory" in json.load(error)["error"]) == (503, True)
+            return True
+        return False
+
+    with serving(classifier, "--max-body", 1000) as served, contextlib.ExitStack() as uploads:
+        for _ in range(8):  # as many of the largest as may be in memory together
+            upload = uploads.enter_context(socket.create_connection(served.address))
+            upload.sendall(head + bytes(999))
+        until(is_refused)
+        uploads.close()
+        until(lambda: not is_refused())
 
 
 def test_many_clients_at_once_get_their_own_answers(classifier: Path) -> None:

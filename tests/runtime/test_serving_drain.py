@@ -179,13 +179,13 @@ def test_a_second_signal_ends_it_at_once(classifier: Path) -> None:
 
 LOADS_FOREVER = """
 import time
-import runtime.serving.repository as repository
+import runtime.serving.ahead as ahead
 
 def load(*arguments):
     print("loading", flush=True)
     time.sleep(60)
 
-repository.Session = load
+ahead.Session = load
 """
 
 

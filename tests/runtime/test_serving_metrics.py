@@ -81,6 +81,29 @@ def test_metrics_count_what_was_asked(classifier: Path) -> None:
     assert samples["netspec_connections", frozenset()] >= 1
 
 
+def test_counts_go_on_when_a_model_is_replaced_or_unloaded_and_loaded(classifier: Path) -> None:
+    def act(name: str) -> None:
+        urllib.request.urlopen(f"{served.url}/v2/repository/models/model/{name}", b"{}", timeout=10).close()
+
+    with serving(classifier) as served:
+        infer(served.url, "model", rows=2)
+        for acts in (["load"], ["unload", "load"]):
+            before = scraped(served)
+            for name in acts:
+                act(name)
+            infer(served.url, "model", rows=2)
+            after = scraped(served)
+            for name in ("netspec_requests_total", "netspec_runs_total", "netspec_batch_rows_count"):
+                assert value(after, name) == value(before, name) + 1
+            assert value(after, "netspec_rows_total") == value(before, "netspec_rows_total") + 2
+            for part in ("count", "sum"):
+                name = f"netspec_latency_seconds_{part}"
+                assert value(after, name, stage="request") > value(before, name, stage="request")
+        assert value(after, "netspec_in_flight") == 0
+        with urllib.request.urlopen(f"{served.url}/v2/models/model/stats", timeout=10) as reply:
+            assert json.load(reply)["model_stats"][0]["inference_count"] == 6
+
+
 def test_a_broken_model_is_not_ready_in_the_metrics(save_classifier: SaveModel, tmp_path: Path) -> None:
     save_classifier(name="models/model/1/model.onnx")
     (tmp_path / "models" / "broken" / "1").mkdir(parents=True)

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from runtime.errors import ModelError
+from runtime.serving.ahead import Ahead
 from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
 from runtime.serving.refused import Reason, Refused
 from runtime.serving.repository import Entry, Repository, open_model
@@ -393,6 +394,25 @@ def test_a_model_that_zeros_are_no_good_to_is_served_all_the_same(
     model = open_model("reshape", "1", path, CPU)
     assert model.max_batch == 0
     assert "the warm-up on zeros failed" in caplog.text
+
+
+def test_sessions_begun_ahead_are_those_that_serve(scale: Callable[..., Path], tmp_path: Path) -> None:
+    path = scale(2)
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    ahead = Ahead([path, tmp_path / "broken.onnx"], CPU)
+    first = ahead.open(path, CPU)
+    path.unlink()  # whoever comes later has to do without
+    assert first.run({"x": np.ones((1, 2), np.float32)})["y"].tolist() == [[2, 2]]
+    with pytest.raises(ModelError, match="there is no"):
+        ahead.open(path, CPU)
+    with pytest.raises(ModelError, match="is not an ONNX file"):
+        ahead.open(tmp_path / "broken.onnx", CPU)
+
+
+def test_other_options_than_those_begun_with_load_anew(scale: Callable[..., Path]) -> None:
+    path = scale(2)
+    ahead = Ahead([path], CPU)
+    assert ahead.open(path, ModelOptions(device="cpu", threads=2)) is not ahead.open(path, CPU)
 
 
 def test_a_configuration_that_insists_on_batching_is_held_against_the_model(save_classifier: SaveModel) -> None:

@@ -71,9 +71,8 @@ class Models:
             await before.repository.close()
 
     def _application(self, repository: Repository) -> ASGIApp:
-        limits = BodyLimits()
-        routes = predict_routes(repository, Bodies(limits, self._workers))
-        return build_app(repository, self._workers, limits, routes, predict_paths)
+        bodies = Bodies(BodyLimits(), self._workers)
+        return build_app(repository, self._workers, bodies, predict_routes(repository, bodies), predict_paths)
 
     def check_health(self) -> None:
         """Raises when the replica should be replaced."""

@@ -4,7 +4,7 @@
 asks may load and unload. A model is ``{"name", "version", "state", "reason"}`` and, where it serves, ``"device"``,
 ``"inputs"`` and ``"outputs"`` (``{"name", "datatype", "shape"}``, −1 for any size), ``"answers"`` (``labels``,
 ``objects``, ``mask`` or ``tensors``), ``"image"`` (whether an image can be its input) and ``"statistics"``: counts
-since it was loaded, of which the page makes what happened between two looks.
+since the server started, of which the page makes what happened between two looks.
 """
 
 import time
@@ -119,6 +119,8 @@ def _counts(model: ServedModel) -> dict[str, Any]:
         "waiting": model.queue_depth,
         "bounds": LATENCY_BOUNDS,
         "buckets": whole.counts,
+        "latency": whole.ns / 1e9,
+        "greatest": whole.greatest_ns / 1e9,
         "stages": {
             stage: duration.ns / 1e9
             for stage, duration in {

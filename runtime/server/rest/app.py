@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.server.rest.bodies import Bodies, BodyLimits
+from runtime.server.rest.bodies import Bodies
 from runtime.server.rest.infer import Infer
 from runtime.server.rest.models import model_routes
 from runtime.server.rest.openapi import Paths, openapi_route
@@ -47,7 +47,7 @@ class App:
 def build_app(
     repository: Repository,
     workers: Executor,
-    limits: BodyLimits | None = None,
+    bodies: Bodies,
     routes: Sequence[BaseRoute] = (),
     paths: Callable[[], Paths] = dict,
 ) -> App:
@@ -56,11 +56,10 @@ def build_app(
     Args:
         repository: the models.
         workers: threads in which large requests are read and large answers written.
-        limits: bounds of bodies.
+        bodies: what the bodies of all requests take together; those of `routes` are to be read by it too.
         routes: what else is served, such as the page, metrics and predictions.
         paths: gives what of that stands in the OpenAPI document, when somebody asks for it.
     """
-    bodies = Bodies(limits or BodyLimits(), workers)
     app = Starlette(
         routes=[
             *model_routes(repository),

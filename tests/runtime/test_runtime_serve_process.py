@@ -252,7 +252,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_images_and_tensors_share_the_memory_that_requests_may_have(classifier: Path) -> None:
-    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+    head = (
+        b"POST /v1/predict/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+    )
 
     def is_refused() -> bool:
         try:
@@ -405,10 +407,10 @@ def test_wrong_usage_is_2(classifier: Path, options: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--device", "cpu", "--device-id", "0"), "device_id has no meaning on the device cpu"),
-        (("--device", "cpu", "--cuda-graph"), "cuda_graph has no meaning on the device cpu"),
-        (("--device", "cuda", "--fp16"), "fp16 has no meaning on the device cuda"),
-        (("--engine-cache", "cache"), "engine_cache has no meaning on the device auto"),
+        (("--device", "cpu", "--device-id", "0"), "--device-id has no meaning on the device cpu"),
+        (("--device", "cpu", "--cuda-graph"), "--cuda-graph has no meaning on the device cpu"),
+        (("--device", "cuda", "--fp16"), "or leave --fp16 out"),
+        (("--engine-cache", "cache"), "--engine-cache has no meaning on the device auto"),
         (("--device", "cuda", "--cuda-graph", "--instances", "2"), "2 instances would share it"),
     ],
 )
@@ -416,6 +418,11 @@ def test_options_of_other_devices_are_wrong_usage(classifier: Path, options: tup
     result = started(classifier, *options)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+def test_what_is_no_port_of_grpc(classifier: Path) -> None:
+    told = " ".join(started(classifier, "--grpc-port", "on").stderr.split())
+    assert "'on' is neither a port, 0 to 65535, nor `off`" in told
 
 
 def test_models_that_would_have_one_name(classifier: Path, tmp_path: Path) -> None:

@@ -138,7 +138,10 @@ def test_options_of_batching_reach_the_model(classifier: Path) -> None:
     assert config["instance_group"][0]["count"] == 2
 
 
-def test_what_the_options_say_is_what_is_served(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_options_say_is_what_is_served(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the engine's cache is made
     asked: list[tuple[Source, Settings]] = []
     monkeypatch.setattr("runtime.server.process.serve", lambda *given: asked.append((given[0], given[2])))
     options = "--device tensorrt --threads 3 --instances 2 --no-spinning --device-id 1 --fp16"
@@ -252,9 +255,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_images_and_tensors_share_the_memory_that_requests_may_have(classifier: Path) -> None:
-    head = (
-        b"POST /v1/predict/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
-    )
+    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    head += b"Content-Length: 1000\r\n\r\n"
 
     def is_refused() -> bool:
         try:

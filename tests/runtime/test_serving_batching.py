@@ -75,6 +75,17 @@ async def gathered(model: ServedModel, requests: Sequence[InferenceRequest]) -> 
     return list(await asyncio.gather(*(model.infer(one) for one in requests), return_exceptions=True))
 
 
+async def held_behind_the_first(gate: Gate, model: ServedModel, asked: Sequence[InferenceRequest]) -> list[Any]:
+    """The answers to requests of which all but the first come while the first one runs."""
+    gate.close()
+    first = asyncio.create_task(model.infer(asked[0]))
+    await gate.has_entered()
+    others = asyncio.create_task(gathered(model, asked[1:]))
+    await asyncio.sleep(0.05)
+    gate.opened.set()
+    return [await first, *await others]
+
+
 def test_answers_are_those_of_onnx_runtime_one_by_one(classifier: Path) -> None:
     generator = np.random.default_rng(0)
     images = [generator.normal(size=(rows, 1, 4, 4)).astype(np.float32) for rows in (1, 2, 3, 1, 5, 1, 1, 4, 9, 1)]
@@ -93,13 +104,8 @@ def test_batches_count_rows_and_a_larger_request_runs_by_itself(classifier: Path
     sizes = [1, 2, 3, 2, 1, 6, 1]
 
     async def ask(model: ServedModel) -> list[Any]:
-        gate.close()
-        first = asyncio.create_task(model.infer(request(np.zeros((1, 1, 4, 4)), "image")))
-        await gate.has_entered()
-        others = asyncio.gather(*(model.infer(request(np.zeros((size, 1, 4, 4)), "image")) for size in sizes))
-        await asyncio.sleep(0.05)
-        gate.opened.set()
-        return [await first, *await others]
+        asked = [request(np.zeros((size, 1, 4, 4)), "image") for size in (1, *sizes)]
+        return await held_behind_the_first(gate, model, asked)
 
     results, _ = served(classifier, ask, max_batch=4)
     # 1 | 1 + 2 (the 3 would make 6) | 3 (2 more would make 5) | 2 + 1 | 6, over the bound, alone | 1
@@ -117,13 +123,7 @@ def test_other_shapes_are_never_merged(save_model: SaveModel, gate: Gate) -> Non
     asked = [request([[float(i)] * (2 + i % 2)]) for i in range(8)]
 
     async def ask(model: ServedModel) -> list[Any]:
-        gate.close()
-        first = asyncio.create_task(model.infer(asked[0]))
-        await gate.has_entered()
-        others = asyncio.create_task(gathered(model, asked[1:]))
-        await asyncio.sleep(0.05)
-        gate.opened.set()
-        return [await first, *await others]
+        return await held_behind_the_first(gate, model, asked)
 
     results, model = served(path, ask)
     assert [result.outputs["y"].tolist() for result in results] == [one.feeds["x"].tolist() for one in asked]
@@ -166,13 +166,7 @@ def test_a_failing_request_does_not_hurt_its_mates(picker: Path, gate: Gate) -> 
     asked = [InferenceRequest({"index": np.array([index])}) for index in (0, 1, 7, 2)]
 
     async def ask(model: ServedModel) -> list[Any]:
-        gate.close()
-        first = asyncio.create_task(model.infer(asked[0]))
-        await gate.has_entered()
-        others = asyncio.create_task(gathered(model, asked[1:]))
-        await asyncio.sleep(0.05)
-        gate.opened.set()
-        return [await first, *await others]
+        return await held_behind_the_first(gate, model, asked)
 
     (zero, one, seven, two), model = served(picker, ask)
     assert gate.rows == [1, 3, 1, 1, 1]
@@ -190,16 +184,8 @@ def test_each_gets_the_outputs_that_it_asked_for(adder: Path, gate: Gate) -> Non
         return InferenceRequest({"a": rows, "b": rows + 1}, outputs)
 
     async def ask(model: ServedModel) -> list[Any]:
-        gate.close()
-        first = asyncio.create_task(model.infer(asked(0)))
-        await gate.has_entered()
-        others = asyncio.create_task(
-            gathered(model, [asked(1, "double"), asked(2, "sum"), asked(3), asked(4, "double", "sum")])
-        )
-        await asyncio.sleep(0.05)
-        gate.opened.set()
-        await first
-        return await others
+        requests = [asked(0), asked(1, "double"), asked(2, "sum"), asked(3), asked(4, "double", "sum")]
+        return (await held_behind_the_first(gate, model, requests))[1:]
 
     results, _ = served(adder, ask)
     assert gate.rows == [1, 4]

@@ -366,7 +366,7 @@ def test_figures_while_it_is_asked(serve: Serve, open_page: Open, adder: Path) -
     tiles = dict(tile.split("\n")[:2] for tile in page.locator(".metric").all_inner_texts())
     assert tiles["rows / batch"] == "2"
     assert tiles["waiting"] == "0"
-    assert tiles["latency, p50"].endswith(" ms")
+    assert tiles["latency, p50"].endswith((" ms", " µs"))
 
 
 SECOND_LOOK = """async ([first, second]) => {

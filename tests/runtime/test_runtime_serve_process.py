@@ -232,7 +232,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_images_and_tensors_share_the_memory_that_requests_may_have(classifier: Path) -> None:
-    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    head += b"Content-Length: 1000\r\n\r\n"
 
     def is_refused() -> bool:
         try:

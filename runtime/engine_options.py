@@ -24,6 +24,8 @@ GOES_WITH: dict[str, tuple[Device, ...]] = {
 
 # More threads than any machine has cores are a mistake, and ONNX Runtime would start them all.
 MAX_THREADS = 1024
+# A day: whoever asks for more to wait has mistaken the unit.
+MAX_SECONDS = 86_400
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def probe(
     feeds = {}
     for spec in session.inputs:
         contract = session.metadata.preprocess.get(spec.name)
-        shape = _known_shape(spec, contract, rows, shapes.get(spec.name))
-        if shape is None:
+        shape = known_shape(spec, contract, rows, shapes.get(spec.name))
+        if not shape or -1 in shape:
             return {}
         is_pixels = isinstance(contract, ImagePixels)
         feeds[spec.name] = pixels(shape, generator) if is_pixels and generator else filled(spec, shape, generator)
@@ -51,18 +51,15 @@ def pixels(shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
     return generator.integers(0, 256, shape, np.uint8)
 
 
-def _known_shape(
-    spec: TensorSpec, contract: ImageContract | None, rows: int, given: Sequence[int] | None
-) -> tuple[int, ...] | None:
-    """The shape of an input for `rows` rows, None where it can't be told."""
+def known_shape(
+    spec: TensorSpec, contract: ImageContract | None, rows: int, given: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """The shape of an input for `rows` rows, with −1 for a size that is free and of which nothing is known."""
     sizes: Mapping[Dimension, int] = _image_sides(contract) if given is None else dict(enumerate(given))
-    shape: list[int] = []
-    for axis, size in enumerate(spec.shape):
-        known = size if isinstance(size, int) else rows if axis == 0 else sizes.get(axis)
-        if known is None:
-            return None
-        shape.append(known)
-    return tuple(shape) if spec.shape else None
+    return tuple(
+        size if isinstance(size, int) else rows if axis == 0 else sizes.get(axis, -1)
+        for axis, size in enumerate(spec.shape)
+    )
 
 
 def _image_sides(contract: ImageContract | None) -> dict[Dimension, int]:

@@ -1,5 +1,6 @@
 """The options of a device: what a server and a measurement take beyond the device itself and its threads."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,9 +8,11 @@ from typing import Any, TypeVar
 import click
 
 from runtime.cli.options import Decorator
-from runtime.engine_options import EngineOptions
+from runtime.engine_options import GOES_WITH, EngineOptions
 from runtime.errors import DeviceError
 
+# The fields of options in messages, which on the command line are named otherwise.
+NAMES = re.compile(rf"\b(?:{'|'.join(GOES_WITH)})\b")
 Options = TypeVar("Options", bound=EngineOptions)
 
 DEVICE_OPTIONS: tuple[Decorator, ...] = (
@@ -43,4 +46,5 @@ def take_options(kind: type[Options], given: dict[str, Any]) -> Options:
     try:
         return kind(**{field.name: given.pop(field.name) for field in fields(kind) if field.name in given})
     except DeviceError as error:  # options that contradict each other
-        raise click.UsageError(error.message + (f"; {error.help}" if error.help else "")) from None
+        message = error.message + (f"; {error.help}" if error.help else "")
+        raise click.UsageError(NAMES.sub(lambda name: "--" + name[0].replace("_", "-"), message)) from None

@@ -6,12 +6,9 @@ from typing import Any
 
 import click
 
-from runtime.engine_options import DEVICES, MAX_THREADS
+from runtime.engine_options import DEVICES, MAX_SECONDS, MAX_THREADS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-# A day: whoever asks for more has mistaken the unit.
-MOST_SECONDS = 86_400
 
 device_option = click.option(
     "--device",
@@ -46,7 +43,7 @@ class Seconds(click.FloatRange):
 
     def __init__(self, zero: bool = False) -> None:
         """Takes 0 too where `zero` is given."""
-        super().__init__(min=0, max=MOST_SECONDS, min_open=not zero)
+        super().__init__(min=0, max=MAX_SECONDS, min_open=not zero)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number; NaN, which lies in every range, is refused."""

@@ -8,7 +8,7 @@ import click
 from runtime.cli.options import Decorator, Seconds
 from runtime.engine_options import MAX_THREADS
 from runtime.server.settings import FORMATS, LEVELS, Settings
-from runtime.serving.options import ModelOptions
+from runtime.serving.options import MAX_BATCH, MAX_QUEUE, ModelOptions
 
 FILE = click.Path(path_type=Path)
 MOST_PORT = 65535
@@ -20,7 +20,13 @@ def rpc_port(ctx: click.Context, param: click.Parameter, value: str | None) -> i
     if value is None:
         port: int = ctx.params["port"]
         return port + 1 if 0 < port < MOST_PORT else 0
-    return None if value == "off" else PORT(value, param, ctx)
+    if value == "off":
+        return None
+    try:
+        return int(PORT(value, param, ctx))
+    except click.BadParameter:
+        message = f"'{value}' is neither a port, 0 to {MOST_PORT}, nor `off`"
+        raise click.BadParameter(message, ctx, param) from None
 
 
 def collector(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -49,7 +55,7 @@ MODEL_OPTIONS: tuple[Decorator, ...] = (
     ),
     click.option(
         "--max-batch",
-        type=click.IntRange(1, 2**16),
+        type=click.IntRange(1, MAX_BATCH),
         default=ModelOptions.max_batch,
         show_default=True,
         metavar="ROWS",
@@ -65,7 +71,7 @@ MODEL_OPTIONS: tuple[Decorator, ...] = (
     ),
     click.option(
         "--max-queue",
-        type=click.IntRange(1, 2**20),
+        type=click.IntRange(1, MAX_QUEUE),
         default=ModelOptions.max_queue,
         show_default=True,
         metavar="N",
@@ -100,7 +106,7 @@ SERVER_OPTIONS: tuple[Decorator, ...] = (
         "rpc_port",
         callback=rpc_port,
         metavar="PORT|off",
-        help="The port of gRPC; 0 for any.  [default: the one after --port]",
+        help="The port of gRPC; 0 for any.  [default: the one after --port, any after 65535]",
     ),
     click.option(
         "--max-body",

@@ -72,8 +72,10 @@ def _open(name: str, path: Path, options: ModelOptions) -> Deployed:
     for spec in (*session.inputs, *session.outputs):
         if not spec.shape:
             raise ModelError(
-                f"{path} says no shape for '{spec.name}', or it is a scalar, and the engines need shapes",
-                help="export it with shapes: -1 or a name stands for a size that is free",
+                f"{path}: '{spec.name}' is a scalar, or of a shape that the model doesn't say; model repositories of "
+                "Triton's layout know neither",
+                help="export it with a shape: [1] for one number, and -1 or a name for a size that is free; "
+                "`netspec serve` takes the model as it is",
             )
     batched = options.max_batch > 1 and rows_are_independent(session)
     options = replace(options, warmup=_warmups(session, options.max_batch if batched else 0))

@@ -42,13 +42,14 @@ def write_folder(folder: Path, files: Mapping[str, Content], force: bool) -> Non
                 _check_ours(folder / part, noted.get(part))
         with _staging(folder) as staging:
             for path, content in files.items():
-                _write(staging / path, content)
+                _write(staging, folder, path, content)
             note = noted | {part: _digests(staging / part) for part in parts}
-            _write(staging / NOTE, orjson.dumps(note, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+            noted_bytes = orjson.dumps(note, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+            _write(staging, folder, NOTE, noted_bytes)
             folder.mkdir(parents=True, exist_ok=True)
             _exchange(staging, folder, [*parts, NOTE])
     except OSError as error:
-        raise OutputError(f"cannot write {error.filename or folder}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from None
 
 
 def _check_ours(part: Path, noted: Mapping[str, str] | None) -> None:
@@ -94,12 +95,18 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write(path: Path, content: Content) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, Path):
-        shutil.copyfile(content, path)
-    else:
-        path.write_bytes(content)
+def _write(staging: Path, folder: Path, path: str, content: Content) -> None:
+    """Writes one file into the staging; an error tells where in `folder` it was to be."""
+    staged = staging / path
+    try:
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copyfile(content, staged)
+        else:
+            staged.write_bytes(content)
+    except OSError as error:
+        source = f" from {content}" if isinstance(content, Path) else ""
+        raise OutputError(f"cannot write {folder / path}{source}: {error.strerror or error}") from None
 
 
 def _exchange(staging: Path, folder: Path, parts: list[str]) -> None:

@@ -8,9 +8,6 @@ from runtime.protocol.config_text import ConfigText
 from runtime.protocol.messages import Message, message_class
 from runtime.serving.options import ModelOptions
 
-# Each is a thread that runs the model; more than this are a mistake.
-MAX_INSTANCES = 256
-
 # Options of the server for other models: those that a device has no use for don't hold for a model on it.
 _NO_TENSORRT = {"fp16": False, "engine_cache": None}
 _NO_GPU = {**_NO_TENSORRT, "device_id": None, "gpu_memory": None, "cuda_graph": False}
@@ -66,8 +63,8 @@ def _count(config: ConfigText, groups: Sequence[Message]) -> int:
         if group.count < 0:
             raise config.error("instance_group.count", "is negative", "say how many instances run at once", nth)
     count: int = sum(max(group.count, 1) for group in groups)
-    if count > MAX_INSTANCES:
-        raise config.error("instance_group.count", f"comes to {count} instances", f"{MAX_INSTANCES} are the most")
+    if count > MAX_THREADS:
+        raise config.error("instance_group.count", f"comes to {count} instances", f"{MAX_THREADS} are the most")
     return count
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from runtime.engine_options import MAX_SECONDS
 from runtime.errors import DeviceError, ModelError
 from runtime.protocol.config_device import device_fields
 from runtime.protocol.config_fields import check_fields
@@ -12,7 +13,7 @@ from runtime.protocol.config_text import ConfigText, parse_config, parse_json
 from runtime.protocol.datatypes import DATATYPES
 from runtime.protocol.description import PLATFORM
 from runtime.protocol.messages import DataType, Message, message_class
-from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
+from runtime.serving.options import MAX_BATCH, MAX_QUEUE, ModelOptions, VersionPolicy, Warmup, WarmupInput
 from runtime.tensors import TensorSpec
 
 BACKEND = "onnxruntime"
@@ -57,10 +58,11 @@ def _options(config: ConfigText, model: str, folder: Path | None, defaults: Mode
         max_batch=max_batch,
         insist_on_batching=message.max_batch_size > 1,
         preferred_batches=_preferred_batches(config, max_batch),
-        max_delay=batching.max_queue_delay_microseconds / _PER_SECOND or defaults.max_delay,
-        max_queue=batching.default_queue_policy.max_queue_size or defaults.max_queue,
+        max_delay=_seconds(config, "max_queue_delay_microseconds", batching.max_queue_delay_microseconds)
+        or defaults.max_delay,
+        max_queue=_max_queue(config, defaults),
         timeout=_timeout(config, defaults),
-        warmup=tuple(_warmup(config, nth, warmup, folder) for nth, warmup in enumerate(message.model_warmup)),
+        warmup=_warmups(config, folder, max_batch),
         versions=_versions(config),
         file=_file_name(config, "default_model_filename", message.default_model_filename) or defaults.file,
         inputs=_tensors(config, "input", message.input),
@@ -115,6 +117,8 @@ def _max_batch(config: ConfigText, defaults: ModelOptions) -> int:
     message = config.message
     if message.max_batch_size < 0:
         raise config.error("max_batch_size", "is negative", "0 is no batching")
+    if message.max_batch_size > MAX_BATCH:
+        raise config.error("max_batch_size", f"is {message.max_batch_size}", f"{MAX_BATCH} is the most")
     if message.max_batch_size:
         return int(message.max_batch_size)
     if message.HasField("dynamic_batching"):
@@ -137,7 +141,25 @@ def _timeout(config: ConfigText, defaults: ModelOptions) -> float | None:
     if policy.timeout_action == _ACTIONS.Value("DELAY"):
         path = "dynamic_batching.default_queue_policy.timeout_action"
         raise config.error(path, "DELAY is not supported: a request that waited too long is refused", "write REJECT")
-    return policy.default_timeout_microseconds / _PER_SECOND or defaults.timeout
+    asked = policy.default_timeout_microseconds
+    return _seconds(config, "default_queue_policy.default_timeout_microseconds", asked) or defaults.timeout
+
+
+def _max_queue(config: ConfigText, defaults: ModelOptions) -> int:
+    size = int(config.message.dynamic_batching.default_queue_policy.max_queue_size)
+    if size > MAX_QUEUE:
+        path = "dynamic_batching.default_queue_policy.max_queue_size"
+        raise config.error(path, f"is {size}", f"{MAX_QUEUE} is the most")
+    return size or defaults.max_queue
+
+
+def _seconds(config: ConfigText, field: str, microseconds: int) -> float:
+    """A time in a field of the batching."""
+    seconds = microseconds / _PER_SECOND
+    if seconds > MAX_SECONDS:
+        why = f"is {seconds:g} s, longer than a day"
+        raise config.error(f"dynamic_batching.{field}", why, "the unit is microseconds")
+    return seconds
 
 
 def _versions(config: ConfigText) -> VersionPolicy:
@@ -154,6 +176,15 @@ def _versions(config: ConfigText) -> VersionPolicy:
             return VersionPolicy(latest=None, specific=tuple(str(version) for version in policy.specific.versions))
         case _:
             return VersionPolicy(latest=policy.latest.num_versions or 1)
+
+
+def _warmups(config: ConfigText, folder: Path | None, max_batch: int) -> tuple[Warmup, ...]:
+    warmups = config.message.model_warmup
+    for nth, warmup in enumerate(warmups):
+        if warmup.batch_size > max_batch:
+            why = f"has a batch_size of {warmup.batch_size}, but {max_batch} is the most rows of a batch"
+            raise config.error("model_warmup", why, "max_batch_size is the bound", nth)
+    return tuple(_warmup(config, nth, warmup, folder) for nth, warmup in enumerate(warmups))
 
 
 def _warmup(config: ConfigText, nth: int, warmup: Message, folder: Path | None) -> Warmup:

@@ -85,8 +85,12 @@ class DirectProtocol(LimitedProtocol):
         if self.flow.write_paused:
             self._is_held = True
             self.flow.pause_reading()
-        else:
+        elif self.pipeline:
             super().on_response_complete()
+        else:  # an idle connection is found by `check_time`, not by a timer for every answer
+            self.server_state.total_requests += 1
+            self._waiting_since = self.loop.time()
+            self.flow.resume_reading()
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -291,15 +295,12 @@ class Exchange:
         connection = self._connection
         if connection.transport.is_closing():
             return
-        head = [STATUS_LINE[reply.status]]
-        for name, value in (*connection.server_state.default_headers, *reply.headers):
-            head += (name, b": ", value, b"\r\n")
-        head.append(b"content-length: %d\r\n" % len(reply.body))
+        headers = (*connection.server_state.default_headers, *reply.headers)
         if CLOSE in reply.headers:
             self.keep_alive = False
         elif not self.keep_alive:
-            head.append(b"connection: close\r\n")
-        connection.transport.write(b"".join((*head, b"\r\n", reply.body)))
+            headers = (*headers, CLOSE)
+        connection.transport.write(b"".join((_head(reply.status, headers, len(reply.body)), reply.body)))
         if not self.keep_alive:
             connection.finish()
         connection.on_response_complete()
@@ -311,6 +312,13 @@ class Exchange:
         if self._admitted is not None:
             self._admitted.room.leave()
             self._admitted = None
+
+
+@lru_cache(1024)
+def _head(status: int, headers: tuple[tuple[bytes, bytes], ...], size: int) -> bytes:
+    """The head of an answer; within a second, many are the same."""
+    lines = [b"%s: %s\r\n" % header for header in (*headers, (b"content-length", b"%d" % size))]
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n"))
 
 
 @lru_cache(1024)

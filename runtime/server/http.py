@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from email.utils import formatdate
@@ -24,6 +25,14 @@ LULL_SECONDS = 0.1
 LAST_ACCEPTED_SECONDS = 0.02
 # A request that was given up has so long to say so.
 LAST_WORDS_SECONDS = 1.0
+
+
+def _concerns_operators(record: logging.LogRecord) -> bool:
+    """Whether uvicorn has something to tell other than that a client sent what is no HTTP, as often as it likes."""
+    return record.levelno > logging.WARNING or logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+logging.getLogger("uvicorn.error").addFilter(_concerns_operators)
 
 
 class HttpServer:

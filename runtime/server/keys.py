@@ -151,6 +151,11 @@ class Keys:
         """Whether asking takes a key."""
         return bool(self.users.keys)
 
+    @property
+    def is_any(self) -> bool:
+        """Whether anybody has a key."""
+        return bool(self.users.keys or self.admins.keys)
+
     def check(self, given: str | None, is_admin_call: bool) -> str | None:
         """The name of who asks with the key `given`, None for nobody in particular; raises Refused."""
         if not self.users.keys and not is_admin_call:

@@ -21,7 +21,7 @@ from runtime.server.settings import Settings
 from runtime.server.stopping import Stopping
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
-from runtime.serving.repository import OpenSession, Repository
+from runtime.serving.repository import Entry, OpenSession, Repository
 from runtime.serving.sources import Source
 from runtime.session import Session
 
@@ -141,9 +141,9 @@ class _Process:
         """Serves until it is stopped; returns whether nothing is left that runs."""
         loading = asyncio.create_task(self._repository.start())
         front = await asyncio.to_thread(self._front)
-        await loading
+        failed = await loading
         give_back_freed_memory()  # not sooner: to load a model in blocks that are given back takes half as long again
-        self._check_models()
+        self._check_models(failed)
         self._warn()
         await front.open(self._listener, self._context)
         rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
@@ -176,19 +176,19 @@ class _Process:
         log.info("stopped" if closing.done() else "stopped while a model was still running")
         return closing.done()
 
-    def _check_models(self) -> None:
-        """Raises ModelError where what is needed isn't there."""
+    def _check_models(self, broken: Sequence[Entry]) -> None:
+        """Tells of models that can't be loaded; raises ModelError where what is needed isn't there."""
         entries = self._repository.index()
-        broken = [entry for entry in entries if entry.state != "READY"]
-        if self._needed is Needed.NONE or not (broken or not entries):
-            return
-        if not entries:
+        if self._needed is not Needed.NONE and not entries:
             raise ModelError(
                 "there is no model in the repository",
                 help="a model is a folder DIR/NAME/1/model.onnx; with --poll the server waits for models to come",
             )
-        if self._needed is Needed.ALL or len(broken) == len(entries):
-            more = f" (and {len(broken) - 1} more models can't be loaded)" if len(broken) > 1 else ""
+        is_fatal = self._needed is Needed.ALL or (self._needed is Needed.ONE and len(broken) == len(entries))
+        for entry in broken[1:] if is_fatal else broken:  # the first one is what the command ends with
+            log.warning("%s", entry.failure)
+        if broken and is_fatal:
+            more = f" (and {len(broken) - 1} more can't be loaded)" if len(broken) > 1 else ""
             raise ModelError(f"{broken[0].reason}{more}")
 
     def _warn(self) -> None:

@@ -205,6 +205,8 @@ class ServedModel:
             return 1, None
         arrays = [feeds[spec.name] for spec in self.inputs]
         rows = len(arrays[0])
+        if len(arrays) == 1:
+            return rows, arrays[0].shape[1:]
         if any(len(array) != rows for array in arrays):
             return 1, None  # the model will say what it thinks of that
         return rows, tuple(array.shape[1:] for array in arrays)

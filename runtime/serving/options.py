@@ -7,6 +7,10 @@ from pathlib import Path
 from runtime.engine_options import EngineOptions
 from runtime.tensors import TensorSpec
 
+# More rows in a batch, and more requests that wait, than any machine has the memory for are mistakes.
+MAX_BATCH = 2**16
+MAX_QUEUE = 2**20
+
 
 @dataclass(frozen=True)
 class WarmupInput:

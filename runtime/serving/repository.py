@@ -42,6 +42,12 @@ class Entry:
     state: State
     reason: str = ""
 
+    @property
+    def failure(self) -> str:
+        """What to tell of one that can't be loaded."""
+        which = f"version {self.version} of '{self.name}'" if self.version else f"the model '{self.name}'"
+        return f"{which} can't be loaded: {self.reason}"
+
 
 @dataclass
 class _Version:
@@ -88,18 +94,20 @@ class Repository:
         self._read_override = read_override
         self._open_session = open_session
         self._slots: dict[str, _Slot] = {}
+        self._has_started = False
         # By name and version: they only ever grow, whatever is loaded, replaced or removed.
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
         self.draining = False
 
     async def start(self) -> list[Entry]:
-        """Loads every model that the source has; returns those that could not be, with the reasons.
+        """Loads every model that the source has; returns those that could not be, for the caller to tell of.
 
         Raises:
             ModelError: the source can't be read.
         """
         names = await asyncio.to_thread(self._source.names)
         await asyncio.gather(*(self._changed(name) for name in names))
+        self._has_started = True
         return [entry for entry in self.index() if entry.state == "UNAVAILABLE"]
 
     def ready(self) -> bool:
@@ -189,17 +197,21 @@ class Repository:
         slot = self._slot(name)
         async with slot.lock:
             slot.unloaded = True
-            await asyncio.gather(*(_retire(version, "unloaded") for version in slot.versions.values()))
+            await asyncio.gather(*(_retire(name, *each, "unloaded") for each in slot.versions.items()))
 
     async def poll(self, seconds: float) -> None:
         """Looks for changes of the source every so many seconds, until it is cancelled."""
+        told = ""
         while True:
             await asyncio.sleep(seconds)
             try:
                 names = await asyncio.to_thread(self._source.names)
             except ModelError as error:  # it may come back; what is loaded serves on
-                log.warning("%s", error.message)
+                if told != error.message:
+                    log.warning("%s", error.message)
+                told = error.message
                 continue
+            told = ""
             gone = [name for name, slot in self._slots.items() if name not in names and not slot.unloaded]
             await asyncio.gather(*(self._gone(name) for name in gone), *(self._changed(name) for name in names))
 
@@ -241,17 +253,24 @@ class Repository:
 
     def _misplaced(self, name: str, slot: _Slot, error: UserError) -> None:
         """Notes that a model can't even be looked at; versions that serve go on."""
-        log.warning("the model '%s' can't be loaded: %s", name, error.message)
+        if any(version.reason == error.message for version in slot.versions.values()):
+            return  # it was told when polling found it first
         for version in slot.versions.values():
             version.reason = error.message
         if not slot.versions:
             slot.versions[""] = _Version("UNAVAILABLE", error.message)
+        self._warn(Entry(name, "", "UNAVAILABLE", error.message))
+
+    def _warn(self, entry: Entry) -> None:
+        if self._has_started:
+            log.warning("%s", entry.failure)
 
     async def _gone(self, name: str) -> None:
         slot = self._slots[name]
         async with slot.lock:
-            await asyncio.gather(*(_retire(version, "") for version in slot.versions.values()))
+            await asyncio.gather(*(_retire(name, *each) for each in slot.versions.items()))
             del self._slots[name]
+        log.info("the model '%s' is gone from the repository", name)
 
     async def _bring(self, name: str, slot: _Slot, files: ModelFiles, again: bool = False) -> None:
         """Has the wanted versions serve, and, when they all do, no others."""
@@ -261,9 +280,11 @@ class Repository:
             mark = (files.fingerprints[number], files.options)
             if again or mark not in (version.loaded, version.refused):
                 await self._replace(name, number, version, path, mark)
+            elif mark == version.loaded:
+                version.reason = ""  # whatever stood against looking at it is mended
         if all(slot.versions[number].model for number in files.versions):
             others = [number for number in slot.versions if number not in files.versions]
-            await asyncio.gather(*(_retire(slot.versions[number], "") for number in others))
+            await asyncio.gather(*(_retire(name, number, slot.versions[number]) for number in others))
             for number in others:
                 del slot.versions[number]
 
@@ -280,7 +301,7 @@ class Repository:
             version.refused, version.reason = mark, error.message
             if version.model is None:
                 version.state = "UNAVAILABLE"
-            log.warning("version %s of '%s' can't be loaded: %s", number, name, error.message)
+            self._warn(Entry(name, number, "UNAVAILABLE", error.message))
             return
         model.start()
         old, version.model = version.model, model
@@ -339,13 +360,14 @@ async def _in_thread(work: Callable[Given, Made], *given: Given.args, **named: G
         raise ModelError("internal error; the server's log says more") from None
 
 
-async def _retire(version: _Version, reason: str) -> None:
-    """Stops a version when what it was asked is answered."""
+async def _retire(name: str, number: str, version: _Version, reason: str = "") -> None:
+    """Stops a version of a model when what it was asked is answered."""
     model, version.model = version.model, None
     version.loaded = version.refused = None
     if model is not None:
         version.state = "UNLOADING"
         await model.close()
+        log.info("version %s of '%s' is unloaded", number, name)
     version.state, version.reason = "UNAVAILABLE", reason
 
 

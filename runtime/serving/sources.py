@@ -18,6 +18,8 @@ from runtime.errors import ModelError
 from runtime.serving.options import ModelOptions
 
 CONFIG_FILE = "config.pbtxt"
+# The protocol has versions as signed numbers of 64 bits.
+MAX_VERSION = 2**63 - 1
 
 # What a file was when it was read: its size in bytes and its time of change in nanoseconds, by path.
 Fingerprint = tuple[tuple[str, int, int], ...]
@@ -137,9 +139,11 @@ class Folder:
 
 
 def _versions(folder: Path) -> dict[str, Path]:
-    """The folders of versions, the oldest first."""
+    """The folders of versions, the oldest first; raises ModelError for a number that no version has."""
     found = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name.isascii() and entry.name.isdigit()]
     named = [entry for entry in found if entry.name == str(int(entry.name)) != "0"]
+    if beyond := [entry for entry in named if int(entry.name) > MAX_VERSION]:
+        raise ModelError(f"{beyond[0]} is no version: the greatest number of one is {MAX_VERSION}")
     return {entry.name: entry for entry in sorted(named, key=lambda entry: int(entry.name))}
 
 

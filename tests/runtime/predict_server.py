@@ -27,7 +27,8 @@ class ServedPage(Served):
 
     def __init__(self, models: Mapping[str, Path] | Path, limits: BodyLimits = LIMITS, **options: Any) -> None:
         super().__init__(models, limits, **options)
-        page = [*file_routes(), status_route(self.repository, is_admin)]
+        self.has_keys = True
+        page = [*file_routes(), status_route(self.repository, is_admin, lambda: self.has_keys)]
         routes = [*predict_routes(self.repository, self.bodies), *page]
         self.app = build_app(
             self.repository, self._workers, self.bodies, routes, lambda: predict_paths() | status_paths()

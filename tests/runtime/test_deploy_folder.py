@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import TensorProto, helper
 from onnx.external_data_helper import convert_model_to_external_data
 
 from runtime.cli.deploy import command
@@ -96,18 +97,32 @@ def test_a_failure_leaves_everything_as_it_was(
     before = content(folder)
 
     def full(source: Path, destination: Path) -> None:
-        raise OSError(28, "No space left on device", str(destination))
+        raise OSError(28, "No space left on device", str(source))  # copyfile names the source itself
 
     monkeypatch.setattr(shutil, "copyfile", full)
     failed = deploy(folder, classifier, adder, "--max-batch", "2")
     assert failed.exit_code == 1
-    assert "No space left on device" in failed.output
+    copied = folder / "model" / "1" / "model.onnx"
+    assert f"cannot write {copied} from {classifier}: No space left on device" in failed.output
     assert content(folder) == before
     failed = deploy(tmp_path / "new", classifier)
     assert failed.exit_code == 1
     assert not (tmp_path / "new").exists()
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert [path for path in folder.iterdir() if path.is_dir()] == [folder / "model"]
+
+
+def test_a_scalar_is_refused_with_what_helps(tmp_path: Path) -> None:
+    scalar = helper.make_tensor_value_info("number", TensorProto.FLOAT, [])
+    result = helper.make_tensor_value_info("twice", TensorProto.FLOAT, [])
+    graph = helper.make_graph([helper.make_node("Add", ["number", "number"], ["twice"])], "g", [scalar], [result])
+    path = tmp_path / "twice.onnx"
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+    refused = deploy(tmp_path / "out", path)
+    assert refused.exit_code == 1
+    assert f"{path}: 'number' is a scalar" in refused.output
+    assert "`netspec serve` takes the model as it is" in refused.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(classifier: Path, tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_a_warm_up_from_a_file(folder: Path, read: Callable[[str], ModelOptions]
     assert options.warmup[0].inputs["x"].data == folder / "warmup" / "row"
 
 
+BATCHING = "max_batch_size: 4\ndynamic_batching {{ {} }}"
 WARMUP = 'model_warmup {{ name: "w" inputs {{ key: "x" value {{ {} }} }} }}'
 
 
@@ -132,6 +133,10 @@ WARMUP = 'model_warmup {{ name: "w" inputs {{ key: "x" value {{ {} }} }} }}'
         ('platform: "tensorrt_plan"', "1:1", "only ONNX models"),
         ('backend: "python"', "1:1", "only ONNX models"),
         ("max_batch_size: -1", "1:1", "negative"),
+        ("max_batch_size: 65537", "1:1", "65536 is the most"),
+        (BATCHING.format("max_queue_delay_microseconds: 86400000001"), "2:20", "longer than a day"),
+        (BATCHING.format("default_queue_policy { default_timeout_microseconds: 9000000000000 }"), "2:43", "a day"),
+        (BATCHING.format("default_queue_policy { max_queue_size: 1048577 }"), "2:43", "1048576 is the most"),
         ("dynamic_batching { }", "1:1", "needs a max_batch_size"),
         ("max_batch_size: 4\ndynamic_batching {\n  preferred_batch_size: 8 }", "3:3", "not in 1…4"),
         ("max_batch_size: 4\ndynamic_batching { priority_levels: 2 }", "2:20", "order of their arrival"),
@@ -139,7 +144,7 @@ WARMUP = 'model_warmup {{ name: "w" inputs {{ key: "x" value {{ {} }} }} }}'
         ("instance_group [\n { count: 1 },\n { kind: KIND_MODEL }\n]", "3:4", "KIND_MODEL is not supported"),
         ("instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU } ]", "1:38", "several devices"),
         ("instance_group { kind: 99 }", "1:18", "stands for nothing"),
-        ("instance_group { count: 100000 }", "1:18", "100000 instances"),
+        ("instance_group { count: 1025 }", "1:18", "1025 instances"),
         ("instance_group { gpus: [0, 1] }", "1:18", "one"),
         ("instance_group { kind: KIND_CPU gpus: 1 }", "1:33", "on the CPU"),
         ("instance_group { kind: KIND_GPU count: 2 } optimization { cuda { graphs: true } }", None, "CUDA graph"),
@@ -169,6 +174,7 @@ WARMUP = 'model_warmup {{ name: "w" inputs {{ key: "x" value {{ {} }} }} }}'
         (WARMUP.format('dims: 2 input_data_file: "../row"'), "1:1", "no plain name"),
         (WARMUP.format("dims: -1 zero_data: true"), "1:1", "above 0"),
         (WARMUP.format("dims: 2"), "1:1", "has no data"),
+        ('max_batch_size: 4\nmodel_warmup { name: "w" batch_size: 5 }', "2:1", "batch_size of 5, but 4 is the most"),
     ],
 )
 def test_what_cannot_be_done_is_refused_where_it_stands(

@@ -106,7 +106,10 @@ def test_the_status_of_models(serve: Serve, classifier: Path, detector: Path, se
     jsonschema.validate(server.get("/v1/status").json(), schema["application/json"]["schema"])
     assert models["broken"]["state"] == "UNAVAILABLE"
     assert "broken.onnx" in models["broken"]["reason"]
-    assert models["labels"]["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 4, 4]}]
+    image = {"name": "image", "datatype": "FP32", "shape": [-1, 1, 4, 4], "example": [1, 1, 4, 4]}
+    assert models["labels"]["inputs"] == [image]
+    assert models["boxes"]["inputs"][0]["example"] == [1, 224, 224, 3]
+    assert models["adder"]["inputs"][0]["example"] == [1, 2]
 
     tensors = [{"name": name, "datatype": "FP32", "shape": [3, 2], "data": [0] * 6} for name in "ab"]
     assert server.infer(*tensors, model="adder").status_code == 200

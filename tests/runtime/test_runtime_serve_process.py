@@ -5,6 +5,7 @@ import http.client
 import json
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -89,7 +90,7 @@ def test_a_repository_is_served_but_for_what_is_broken(save_classifier: SaveMode
             infer(served.url, "broken")
         assert raised.value.code == 503
         assert "is not an ONNX file" in json.load(raised.value)["error"]
-        assert "version 1 of 'broken' can't be loaded" in served.log
+        assert served.log.count("version 1 of 'broken' can't be loaded") == 1
 
 
 def test_with_polling_models_come_and_go(save_classifier: SaveModel, tmp_path: Path) -> None:
@@ -100,7 +101,29 @@ def test_with_polling_models_come_and_go(save_classifier: SaveModel, tmp_path: P
         assert infer(served.url, "digits")["model_version"] == "1"
         saved.parent.rename(saved.parent.with_name("2"))
         served.wait_for("version 2 of 'digits' is ready")
+        served.wait_for("version 1 of 'digits' is unloaded")
         assert infer(served.url, "digits")["model_version"] == "2"
+        (saved.parents[1] / "config.pbtxt").write_text("max_batch: 3")
+        served.wait_for("the model 'digits' can't be loaded")
+        time.sleep(0.5)
+        assert served.log.count("can't be loaded") == 1
+        shutil.rmtree(saved.parents[1])
+        served.wait_for("version 2 of 'digits' is unloaded")
+        served.wait_for("the model 'digits' is gone from the repository")
+        (tmp_path / "models").rmdir()
+        served.wait_for("cannot read the model repository")
+        time.sleep(0.3)
+        assert served.log.count("cannot read the model repository") == 1
+
+
+def test_a_model_that_is_unloaded_by_request_is_told_of(classifier: Path) -> None:
+    with serving(classifier) as served:
+        for call in ("unload", "load"):
+            urllib.request.urlopen(f"{served.url}/v2/repository/models/model/{call}", b"", timeout=10).close()
+        served.process.terminate()
+        assert served.end() == 0
+    told = [line.partition("version 1 of 'model' is ")[2].split(" ")[0].strip() for line in served.lines]
+    assert told[:3] == ["ready", "unloaded", "ready"]
 
 
 def test_options_of_batching_reach_the_model(classifier: Path) -> None:
@@ -229,7 +252,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_images_and_tensors_share_the_memory_that_requests_may_have(classifier: Path) -> None:
-    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+    head = b"POST /v1/predict/model HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    head += b"Content-Length: 1000\r\n\r\n"
 
     def is_refused() -> bool:
         try:
@@ -332,6 +356,10 @@ def test_models_that_cannot_be_loaded_are_told(save_classifier: SaveModel, tmp_p
     assert "is not an ONNX file, or it is damaged" in refused(tmp_path / "noise.onnx")
     assert "there is no model at" in refused(tmp_path / "nothing.onnx")
     assert "is not an ONNX file" in refused(save_classifier(), tmp_path / "noise.onnx")
+    (tmp_path / "other.onnx").write_bytes(b"noise too")
+    both = started(tmp_path / "noise.onnx", tmp_path / "other.onnx").stderr
+    assert "error: " in both and "(and 1 more can't be loaded)" in both
+    assert both.count(f"{tmp_path}/noise.onnx is not") == both.count(f"{tmp_path}/other.onnx is not") == 1
     newer = refused(save_classifier(opset=99, name="newer.onnx"))
     assert "has opset 99, too new for ONNX Runtime" in newer
 
@@ -378,10 +406,10 @@ def test_wrong_usage_is_2(classifier: Path, options: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--device", "cpu", "--device-id", "0"), "device_id has no meaning on the device cpu"),
-        (("--device", "cpu", "--cuda-graph"), "cuda_graph has no meaning on the device cpu"),
-        (("--device", "cuda", "--fp16"), "fp16 has no meaning on the device cuda"),
-        (("--engine-cache", "cache"), "engine_cache has no meaning on the device auto"),
+        (("--device", "cpu", "--device-id", "0"), "--device-id has no meaning on the device cpu"),
+        (("--device", "cpu", "--cuda-graph"), "--cuda-graph has no meaning on the device cpu"),
+        (("--device", "cuda", "--fp16"), "or leave --fp16 out"),
+        (("--engine-cache", "cache"), "--engine-cache has no meaning on the device auto"),
         (("--device", "cuda", "--cuda-graph", "--instances", "2"), "2 instances would share it"),
     ],
 )
@@ -389,6 +417,11 @@ def test_options_of_other_devices_are_wrong_usage(classifier: Path, options: tup
     result = started(classifier, *options)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+def test_what_is_no_port_of_grpc(classifier: Path) -> None:
+    told = " ".join(started(classifier, "--grpc-port", "on").stderr.split())
+    assert "'on' is neither a port, 0 to 65535, nor `off`" in told
 
 
 def test_models_that_would_have_one_name(classifier: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.runtime.conftest import SaveModel
 from tests.runtime.served import serving
 
 Connect = Callable[[], socket.socket]
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
@@ -89,7 +89,7 @@ def test_large_heads_are_431_however_they_arrive(serve: Callable[..., Connect]) 
     connect = serve(head_bytes=10_000)
     refused = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     why = b'{"error":"the request\'s headers are larger than 10000 bytes"}'
-    one_header = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 1_000_000
+    one_header = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 1_000_000
     many = b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % number for number in range(100_000))
     whole = b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 10_000 + b"\r\n\r\n"
     for head in (one_header, many, whole, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n"):
@@ -105,7 +105,7 @@ def test_large_heads_are_431_however_they_arrive(serve: Callable[..., Connect]) 
 
 def test_headers_hidden_behind_a_body_are_bounded_too(serve: Callable[..., Connect]) -> None:
     connect = serve(head_bytes=10_000)
-    begun = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
+    begun = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
     for endless in (b"0\r\nX-Long: " + b"a" * 1_000_000, b"5;" + b"a" * 1_000_000):
         with connect() as client:
             client.sendall(begun)
@@ -117,7 +117,7 @@ def test_headers_hidden_behind_a_body_are_bounded_too(serve: Callable[..., Conne
 def test_a_body_is_no_head(serve: Callable[..., Connect]) -> None:
     with serve(head_bytes=1000)() as client:
         for _ in range(2):
-            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000))
+            client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000))
             assert answer(client) == (200, b"300000")
 
 

@@ -1,9 +1,11 @@
 """What a server tells of itself: metrics as Prometheus' own parser reads them, the log, traces."""
 
+import contextlib
 import json
 import logging
 import os
 import re
+import socket
 import threading
 import time
 import urllib.error
@@ -203,6 +205,22 @@ def test_a_log_that_nobody_reads_holds_up_nobody(monkeypatch: pytest.MonkeyPatch
             logging.getLogger("netspec").info("line %d", number)
         go_on.set()
     assert 10 <= len(written) < 30
+
+
+def test_no_client_fills_the_log_with_what_it_sends(classifier: Path, pem: Path) -> None:
+    """In clear text, also where TLS is spoken, which gRPC would tell of in lines of its own."""
+    tls = ("--certificate", pem / "server.pem", "--private-key", pem / "server.key")
+    for options in ((), tls):
+        with serving(classifier, *options, "--log-format", "json", rpc=True) as served:
+            host, _, port = served.rpc.rpartition(":")
+            for address in (served.address, (host, int(port))):
+                with socket.create_connection(address, timeout=10) as client:
+                    client.sendall(b"\x01 no request of any kind\r\n\r\n")
+                    with contextlib.suppress(ConnectionError):
+                        client.recv(1000)
+            served.process.terminate()
+            assert served.end() == 0
+        assert {json.loads(line)["level"] for line in served.lines} == {"info"}
 
 
 @pytest.fixture

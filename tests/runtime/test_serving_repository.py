@@ -249,6 +249,14 @@ def test_no_name_leads_out_of_the_repository(scale: Callable[..., Path], tmp_pat
     assert not is_name(name)
 
 
+def test_a_version_beyond_the_protocols_numbers_is_told(scale: Callable[..., Path], tmp_path: Path) -> None:
+    scale(1, 2**63)
+    scale(2, 2**63 - 1, name="greatest")
+    index = running(folder(tmp_path), lambda repository: asyncio.sleep(0, repository.index()))
+    assert [(entry.name, entry.version) for entry in index] == [("greatest", str(2**63 - 1)), ("scale", "")]
+    assert f"scale/{2**63} is no version: the greatest number of one is {2**63 - 1}" in index[1].reason
+
+
 def test_files_are_models_of_version_1(classifier: Path) -> None:
     async def ask(repository: Repository) -> list[Entry]:
         await repository.load("digits")

@@ -66,11 +66,14 @@ function showModels() {
 }
 
 function showPanel() {
-  const model = status.models.find((one) => identity(one) === location.hash) ?? status.models[0];
-  if (!model) return;
-  if (location.hash !== identity(model)) {
-    history.replaceState(null, "", identity(model));
+  if (!location.hash.startsWith("#/") && status.models.length) {
+    history.replaceState(null, "", identity(status.models[0]));
     showModels();
+  }
+  const model = status.models.find((one) => identity(one) === location.hash);
+  if (!model) {
+    showNothing();
+    return;
   }
   if (panel?.shows(model, status.admin)) {
     panel.update(histories.get(identity(model)));
@@ -79,6 +82,22 @@ function showPanel() {
   panel = new ModelPanel(model, status.admin, refresh);
   byId("panel").replaceChildren(panel.node);
   panel.update(histories.get(identity(model)));
+}
+
+/** What stands in the place of a model that isn't there, or no longer. */
+function showNothing() {
+  const asked = location.hash.split("/").slice(1).map(readable);
+  const text = asked.length ? `There is no model ${asked.join(", version ")} here.` : "There are no models here.";
+  panel = null;
+  if (byId("panel").textContent !== text) byId("panel").replaceChildren(element("p", { class: "error", role: "alert" }, text));
+}
+
+function readable(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // typed by hand
+  }
 }
 
 function record() {
@@ -95,9 +114,11 @@ async function refresh() {
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     byId("server").textContent = error.message;
+    if (error.status === 401) byId("key-switch").hidden = false;
     if (error.status === 401 && byId("key-form").hidden && !storedKey()) showKeyForm(true);
     return;
   }
+  byId("key-switch").hidden = !status.keys;
   byId("server").textContent = `${status.ready ? "ready" : "stopping"} · version ${status.version}`;
   record();
   showModels();
@@ -113,6 +134,10 @@ showTheme(localStorage.getItem(THEME) ?? "system");
 byId("theme").addEventListener("click", nextTheme);
 byId("key-switch").addEventListener("click", () => showKeyForm(byId("key-form").hidden));
 byId("key-form").addEventListener("submit", useKey);
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which model is shown
+  byId("panel").focus();
+});
 addEventListener("hashchange", () => {
   if (!status) return;
   showModels();

@@ -1,10 +1,11 @@
 """``GET /v1/status``: what the page shows of the server and its models, in one reply.
 
-``{"version", "ready", "seconds", "admin", "models": […]}``; `seconds` is a clock to measure by, and `admin` whether who
-asks may load and unload. A model is ``{"name", "version", "state", "reason"}`` and, where it serves, ``"device"``,
-``"inputs"`` and ``"outputs"`` (``{"name", "datatype", "shape"}``, −1 for any size), ``"answers"`` (``labels``,
-``objects``, ``mask`` or ``tensors``), ``"image"`` (whether an image can be its input) and ``"statistics"``: counts
-since the server started, of which the page makes what happened between two looks.
+``{"version", "ready", "seconds", "keys", "admin", "models": […]}``; `seconds` is a clock to measure by, `keys` whether
+anybody has a key, and `admin` whether who asks may load and unload. A model is ``{"name", "version", "state",
+"reason"}`` and, where it serves, ``"device"``, ``"inputs"`` and ``"outputs"`` (``{"name", "datatype", "shape"}``, −1
+for any size; an input's ``"example"`` is a shape to try, −1 where nothing is known of a size), ``"answers"``
+(``labels``, ``objects``, ``mask`` or ``tensors``), ``"image"`` (whether an image can be its input) and
+``"statistics"``: counts since the server started, of which the page makes what happened between two looks.
 """
 
 import time
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from runtime.answering.answer import classifier_output
 from runtime.answering.image_input import image_input
 from runtime.errors import InputError
+from runtime.probing import known_shape
 from runtime.protocol.description import server_metadata, tensor_metadata
 from runtime.server.rest.openapi import operation
 from runtime.server.rest.schemas import BOOLEAN, STRING, TENSOR, array, record
@@ -26,11 +28,12 @@ from runtime.serving.model import ServedModel
 from runtime.serving.repository import Entry, Repository, State
 from runtime.serving.statistics import LATENCY_BOUNDS
 from runtime.task import Detection, Segmentation
+from runtime.tensors import TensorSpec
 
 MayAdminister = Callable[[Request], bool]
 
 
-def status_route(repository: Repository, may_administer: MayAdminister) -> Route:
+def status_route(repository: Repository, may_administer: MayAdminister, has_keys: Callable[[], bool]) -> Route:
     """The route of the status of the server and of the models in the repository."""
     version = server_metadata()["version"]
 
@@ -40,6 +43,7 @@ def status_route(repository: Repository, may_administer: MayAdminister) -> Route
             "version": version,
             "ready": repository.ready(),
             "seconds": time.monotonic(),
+            "keys": has_keys(),
             "admin": may_administer(request),
             "models": [_entry(entry, serving.get((entry.name, entry.version))) for entry in repository.index()],
         }
@@ -58,7 +62,9 @@ def status_paths() -> dict[str, Any]:
             "state": {"enum": list(get_args(State))},
             "reason": STRING,
             "device": STRING,
-            "inputs": array(TENSOR),
+            "inputs": array(
+                {**TENSOR, "properties": {**TENSOR["properties"], "example": TENSOR["properties"]["shape"]}}
+            ),
             "outputs": array(TENSOR),
             "answers": {"enum": ["labels", "objects", "mask", "tensors"]},
             "image": BOOLEAN,
@@ -66,11 +72,12 @@ def status_paths() -> dict[str, Any]:
         },
     )
     status = record(
-        ("version", "ready", "seconds", "admin", "models"),
+        ("version", "ready", "seconds", "keys", "admin", "models"),
         {
             "version": STRING,
             "ready": BOOLEAN,
             "seconds": {"type": "number"},
+            "keys": BOOLEAN,
             "admin": BOOLEAN,
             "models": array(model),
         },
@@ -84,12 +91,16 @@ def _entry(entry: Entry, model: ServedModel | None) -> dict[str, Any]:
         return told
     return told | {
         "device": model.device,
-        "inputs": [tensor_metadata(spec) for spec in model.inputs],
+        "inputs": [tensor_metadata(spec) | {"example": _example(model, spec)} for spec in model.inputs],
         "outputs": [tensor_metadata(spec) for spec in model.outputs],
         "answers": _answers(model),
         "image": _takes_image(model),
         "statistics": _counts(model),
     }
+
+
+def _example(model: ServedModel, spec: TensorSpec) -> tuple[int, ...]:
+    return known_shape(spec, model.metadata.preprocess.get(spec.name), rows=1)
 
 
 def _answers(model: ServedModel) -> str:

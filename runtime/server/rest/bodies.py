@@ -86,6 +86,7 @@ class Bodies:
             raise Refused(
                 Reason.UNSUPPORTED_MEDIA, f"Content-Encoding is {encoding.decode('latin-1')}, not gzip or deflate"
             )
+        self._reserve(room, told_length(headers))
         parts: list[bytes] = []
         await self._in_time(self._receive(headers, receive, room, parts))
         view = aligned(parts, json_size)
@@ -97,12 +98,17 @@ class Bodies:
         return view
 
     def room(self, told: int) -> "Room":
-        """Room for a body whose length is told, so that it has it from the start; raises Refused."""
+        """Room for a body whose length is told, before it is read; raises Refused."""
+        room = Room(self)
+        self._reserve(room, told)
+        return room
+
+    def _reserve(self, room: "Room", told: int) -> None:
+        """Has a body of a length that is told have its room from the start."""
         if told > self.limits.max_body:
             raise self._too_large()
-        room = Room(self)
-        room.take(told)
-        return room
+        if told > room.taken:
+            room.take(told - room.taken)
 
     async def _in_time(self, receiving: Coroutine[None, None, None]) -> None:
         """Receives for as long as a body may take; `asyncio.timeout` would cost a small request a tenth of its time."""

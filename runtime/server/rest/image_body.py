@@ -82,6 +82,9 @@ async def _file_of_form(headers: Headers, body: bytes) -> bytes:
     if len(files) != 1:
         raise invalid(f"the form holds {len(files)} files instead of one image")
     kind = _media_type(files[0].content_type or "")
-    if kind not in UNSAID:
-        _check_type(kind)
+    if kind not in IMAGE_TYPES | UNSAID:
+        name = shown(files[0].filename or "the file")
+        raise Refused(
+            Reason.UNSUPPORTED_MEDIA, f"{name} is {kind}: an image is wanted, image/jpeg or image/png for instance"
+        )
     return await files[0].read()

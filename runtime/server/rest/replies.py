@@ -38,7 +38,7 @@ INTERNAL = Refused(Reason.INTERNAL, "internal error; the server's log says more"
 STOPPING = Refused(Reason.UNAVAILABLE, "the server is stopping")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """An answer: its status, its body, and its headers but for the length."""
 

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,3 +272,14 @@ def test_the_limit_of_files_is_raised_and_bounds_the_connections() -> None:
         assert hard == resource.RLIM_INFINITY or raise_file_limit(10**9) == hard - 256
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_log_of_requests_has_those_that_end_too_soon(classifier: Path) -> None:
+    head = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc"
+    with serving(classifier, "--access-log", "--log-format", "json") as served:
+        with socket.create_connection(served.address, timeout=20) as client:
+            client.sendall(head)
+            client.shutdown(socket.SHUT_WR)
+            status, body = answer(client)
+        assert (status, json.loads(body)) == (400, {"error": "the body ends after 3 of 100 bytes"})
+        served.wait_for('"status": 400')

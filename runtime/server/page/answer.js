@@ -7,6 +7,8 @@ import { colourOf } from "./palette.js";
 // Smaller images are shown in larger pixels.
 const TINY = 200;
 const USUAL_SCORE = 0.3;
+// Of more objects than this, labels would hide the image; then only the one that is pointed at has its own.
+const CROWD = 20;
 const SHOWN_TEXT = 10_000;
 
 /** The view of a reply; `drawnByServer` asks for the drawn picture, for images that the browser itself can't show. */
@@ -64,6 +66,7 @@ export class AnswerView {
 
   showFound(list, found) {
     for (const box of this.picture.querySelectorAll(".box")) box.remove();
+    this.picture.classList.toggle("crowded", found.length > CROWD);
     const entries = found.map((one) => {
       const box = this.box(one);
       const light = (lit) => () => box.classList.toggle("lit", lit);

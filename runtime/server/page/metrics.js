@@ -2,12 +2,12 @@
 
 import { drawn, element, short } from "./dom.js";
 
-const milliseconds = (seconds) => `${short(seconds * 1000)} ms`;
+const time = (seconds) => (seconds < 0.001 ? `${short(seconds * 1e6)} µs` : `${short(seconds * 1000)} ms`);
 
 const FIGURES = [
   ["requests / s", (point) => point.rate, short],
-  ["latency, p50", (point) => point.middle, milliseconds],
-  ["latency, p99", (point) => point.slow, milliseconds],
+  ["latency, p50", (point) => point.middle, time],
+  ["latency, p99", (point) => point.slow, time],
   ["waiting", (point) => point.waiting, short],
   ["rows / batch", (point) => point.rows, short],
   ["errors / s", (point) => point.errors, short],
@@ -31,7 +31,7 @@ export class Metrics {
   update(points) {
     this.tiles.replaceChildren(...FIGURES.map(([title, value, written]) => tile(title, points.map(value), written)));
     const last = points.findLast((point) => point.rate > 0);
-    const told = last && STAGES.map((stage) => `${stage} ${milliseconds(last.stages[stage])}`).join(" · ");
+    const told = last && STAGES.map((stage) => `${stage} ${time(last.stages[stage])}`).join(" · ");
     this.stages.textContent = told ? `A request's time, on average: ${told}` : "No requests in this time.";
   }
 }
@@ -55,6 +55,9 @@ function line(values) {
     if (value === null) pieces.push([]);
     else pieces.at(-1).push(`${60 - values.length + index},${(21 - (20 * value) / top).toFixed(2)}`);
   });
-  const lines = pieces.filter((piece) => piece.length).map((piece) => drawn("polyline", { points: piece.join(" ") }));
+  // The last point stands twice, so that a piece of one point is seen as a dot.
+  const lines = pieces
+    .filter((piece) => piece.length)
+    .map((piece) => drawn("polyline", { points: [...piece, piece.at(-1)].join(" ") }));
   return drawn("svg", { viewBox: "0 0 60 22", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
 }

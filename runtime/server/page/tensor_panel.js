@@ -6,7 +6,9 @@ import { element, short, table } from "./dom.js";
 const SHOWN_NUMBERS = 64;
 const SHOWN_VALUES = 6;
 const SHOWN_TEXT = 20_000;
-// Stands for sides of any length of which nothing is known: large enough for most networks, small enough to be quick.
+// Stand for sides of any length of which nothing is known: that of an image, where two of four sides are such, and one
+// that is large enough for most networks and small enough to be quick.
+const IMAGE_SIDE = 224;
 const USUAL_SIDE = 64;
 
 const size = (shape) => shape.reduce((product, side) => product * side, 1);
@@ -15,7 +17,8 @@ const nothing = { BOOL: false, BYTES: "" };
 /** A request of zeros to a model; data of more than a few numbers are left out, see `filled`. */
 export function example(model) {
   const inputs = model.inputs.map(({ name, datatype, example }) => {
-    const sides = example.map((side) => (side >= 0 ? side : USUAL_SIDE));
+    const isImage = example.length === 4 && example.filter((side) => side < 0).length === 2;
+    const sides = example.map((side) => (side >= 0 ? side : isImage ? IMAGE_SIDE : USUAL_SIDE));
     const count = size(sides);
     return { name, datatype, shape: sides, data: count > SHOWN_NUMBERS ? [] : Array(count).fill(nothing[datatype] ?? 0) };
   });

@@ -26,7 +26,13 @@ VALUES: dict[str, tuple[frozenset[type], str]] = {
 CODES = "u1 B, u2 H, u4 I, u8 Q, i1 b, i2 h, i4 i, i8 q, f2 e, f4 f, f8 d"
 PACKED = dict(pair.split() for pair in CODES.split(", "))
 
+# What Python has for a short text, and the reference to it.
+TEXT_BYTES = 64
+
 LENGTH = struct.Struct("<I")
+
+# So many values are packed at a time: meanwhile no other thread runs.
+AT_ONCE = 64 * 2**10
 
 # Of so many values, it is quicker to ask NumPy which of them are worth a look.
 MANY = 512
@@ -40,6 +46,8 @@ def from_values(spec: TensorSpec, shape: Sequence[int], values: Sequence[Any]) -
     if spec.dtype.kind in "bO":
         _check_types(spec, values)
         array = np.array(values, dtype=spec.dtype)
+    elif len(values) > AT_ONCE:
+        array = np.concatenate([_packed(spec, values[at : at + AT_ONCE]) for at in range(0, len(values), AT_ONCE)])
     else:
         array = _packed(spec, values)
     return shaped(spec, array, shape)
@@ -68,6 +76,8 @@ def _check_types(spec: TensorSpec, values: Sequence[Any]) -> None:
     allowed, wanted = VALUES[spec.dtype.kind]
     if strange := set(map(type, values)) - allowed:
         found = next(value for value in values if type(value) in strange)
+        if type(found) is float and spec.dtype.kind in "iu" and not -(2**63) < found < 2**64:
+            raise _too_large(spec)  # a whole number that JSON's reader has made a float of
         raise invalid(f"input '{spec.name}': {DATATYPES[spec.dtype]} takes {wanted}, given {shown(found)}")
 
 
@@ -119,6 +129,11 @@ def text_of(spec: TensorSpec, index: int, raw: Buffer) -> str:
         raise invalid(
             f"input '{spec.name}': BYTES element {index} is not UTF-8, and the model's strings are text"
         ) from None
+
+
+def size_of(array: np.ndarray) -> int:
+    """The bytes of memory that an array takes, about: a text is an object of its own."""
+    return array.nbytes if not array.dtype.hasobject else array.size * TEXT_BYTES
 
 
 def to_raw(array: np.ndarray) -> Buffer:

@@ -48,8 +48,10 @@ def check_shape(spec: TensorSpec, shape: Sequence[int], batched: bool) -> int:
     where = f"input '{spec.name}'"
     if len(shape) > MAX_RANK:
         raise invalid(f"{where}: 'shape' has {len(shape)} dimensions, more than {MAX_RANK}")
-    if shape and (min(shape) < 0 or max(shape) >= 2**31):
-        raise invalid(f"{where}: 'shape' is not a list of sizes")
+    if shape and min(shape) < 0:
+        raise invalid(f"{where}: 'shape' has the size {min(shape)}, which is negative")
+    if shape and max(shape) >= 2**31:
+        raise invalid(f"{where}: 'shape' has the size {max(shape)}, more than {2**31 - 1}")
     if not spec.fits(shape):
         raise invalid(f"{where}: the model expects {spec}, given {type_name(spec.dtype)} {list(shape)}")
     if batched and shape and not shape[0]:

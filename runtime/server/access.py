@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.server.connection import STATUS_NAME
 from runtime.server.guard import KEY_NAME
 
 log = logging.getLogger("netspec.access")
@@ -70,7 +71,7 @@ class AccessLog:
                 "method": scope["method"],
                 "path": scope["raw_path"].decode("ascii", "backslashreplace"),
                 "model": model_of(scope["path"]),
-                "status": status,
+                "status": status or scope.get(STATUS_NAME, 0),
                 "request_bytes": sizes["in"],
                 "response_bytes": sizes["out"],
                 "ms": round((time.perf_counter() - began) * 1000, 3),

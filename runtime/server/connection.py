@@ -4,6 +4,7 @@ Nothing here costs a well-behaved request more than a few assignments: what take
 the connections every second, not by a timer for each.
 """
 
+import sys
 from collections import deque
 from typing import Any
 
@@ -12,8 +13,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.server.limits import ConnectionLimits
 
-# A refused client may go on sending for so long, and finds the answer; a connection cut at once would hide it.
+# A refused client may go on sending for so long and so many bytes, and finds the answer: to cut the connection at once
+# would hide it.
 LINGER_SECONDS = 2.0
+LINGER_BYTES = 128 * 2**20
+# What the access log finds in a request's scope where the connection itself has answered it.
+STATUS_NAME = "netspec.status"
 
 
 class HeadTooLarge(Exception):
@@ -25,6 +30,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     Attributes:
         limits: the bounds.
+        in_body: whether a request has begun whose body isn't whole.
         closing: whether the server is stopping: every answer is then the last of its connection.
     """
 
@@ -38,7 +44,10 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._overhead = 0  # bytes that have arrived since the last that were body or ended a head
         self._in_head = False
+        self.in_body = False
+        self._body_bytes = 0
         self._refused = False
+        self._left = LINGER_BYTES
         self._waiting_since: float | None = self.loop.time()  # for a first request, or for the rest of a head
         self._unread_since: float | None = None
 
@@ -53,6 +62,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Reads; what is neither a whole head nor body (headers, trailers, chunk sizes) is bounded."""
         if self._refused:
+            self._left -= len(data)
+            if self._left < 0:
+                self.transport.abort()
             return
         self._overhead += len(data)
         super().data_received(data)
@@ -61,6 +73,17 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._waiting_since = self.loop.time()
             if self._overhead > self.limits.head_bytes:
                 self._refuse_head()
+
+    def eof_received(self) -> None:
+        """The client sends no more, and the transport closes: a request that isn't whole is told so before."""
+        if self._refused:
+            return
+        if self.in_body:
+            told = dict(self.headers).get(b"content-length")
+            rest = "bytes, before its last chunk" if told is None else f"of {told.decode()} bytes"
+            self._refuse(400, f"the body ends after {self._body_bytes} {rest}")
+        elif self._in_head:
+            self._refuse(400, "the request ends within its headers")
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -72,6 +95,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """A request is handed to the application, unless its head is too large."""
         self.end_head()
         super().on_headers_complete()
+        self.cycle.transport = _Closing(self)
         if self.closing:
             self.cycle.keep_alive = False
 
@@ -81,16 +105,24 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._overhead > self.limits.head_bytes and self._size_of_head() > self.limits.head_bytes:
             raise HeadTooLarge
         self._in_head = False
+        self.in_body = True
+        self._body_bytes = 0
         self._overhead = 0
         self._waiting_since = None
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body has arrived."""
-        self.note_body()
+        self.note_body(len(body))
         super().on_body(body)
 
-    def note_body(self) -> None:
-        """Begins to count anew what is no body."""
+    def on_message_complete(self) -> None:
+        """A request has arrived whole."""
+        self.in_body = False
+        super().on_message_complete()
+
+    def note_body(self, size: int) -> None:
+        """Counts what is body, and begins to count anew what is not."""
+        self._body_bytes += size
         self._overhead = 0
         self._waiting_since = None
 
@@ -99,7 +131,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_head and self._size_of_head() > self.limits.head_bytes:
             self._refuse_head()
         else:
-            self._refuse(400, "the request is not HTTP")
+            self._refuse(400, self._fault())
 
     def pause_writing(self) -> None:
         """The client does not read its answer."""
@@ -133,13 +165,55 @@ class LimitedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answers outside of the application, and closes when the client has had the time to read that."""
         self._refused = True
-        if self.cycle is not None and not self.cycle.response_complete:  # it would stand within another answer
-            self.transport.abort()
+        if self.cycle is not None and not self.cycle.response_complete and not self.take_over(status):
+            self.transport.abort()  # it would stand within another answer
             return
         self.transport.write(refusal(status, message))
+        self._linger()
+
+    def take_over(self, status: int) -> bool:
+        """Gives up the request whose body comes, to be answered from here; False where an answer to it has begun."""
+        if not self.in_body or self.pipeline or self.cycle.response_started:
+            return False
+        self.cycle.scope[STATUS_NAME] = status
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        return True
+
+    def finish(self) -> None:
+        """Closes after an answer."""
+        if self.in_body and not self.pipeline:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Closes when the client has had the time to read what it was told."""
+        self._refused = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def _fault(self) -> str:
+        """What the parser found, as it has just raised it."""
+        error = sys.exception()
+        assert error is not None
+        reason = str(error.__context__ or error)
+        if self.in_body:
+            return f"the body is not in chunks as HTTP has them: {reason}"
+        if "header" in reason:
+            place = f"behind '{self.headers[-1][0].decode('latin-1')}'" if self.headers else "in the first header"
+            reason = f"{reason}, {place}"
+        return f"the request is not HTTP: {reason}"
+
+
+class _Closing:
+    """The transport that uvicorn's answers are written to, which closes as the connection has it."""
+
+    def __init__(self, connection: LimitedProtocol) -> None:
+        self.close = connection.finish
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
 
 
 REASONS = {

@@ -17,7 +17,7 @@ from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import asked_model
 from runtime.server.rest.bodies import aligned
 from runtime.server.rest.infer import Admitted, Asked, Headers, Infer, reply_to
-from runtime.server.rest.replies import STOPPING, Reply, refusal
+from runtime.server.rest.replies import CLOSE, STOPPING, Reply, refusal
 from runtime.serving.refused import Refused
 from runtime.serving.request import InferenceResult
 
@@ -25,7 +25,6 @@ from runtime.serving.request import InferenceResult
 UNCOMMON = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 # What a URL has that isn't a plain path: escapes, a query, a host.
 PECULIAR = frozenset(b"%?#:")
-CLOSE = b"connection: close\r\n"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class DirectProtocol(LimitedProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of a body has arrived."""
         if isinstance(self.cycle, Exchange):
-            self.note_body()
+            self.note_body(len(body))
             self.cycle.receive(body)
         else:
             super().on_body(body)
@@ -76,6 +75,7 @@ class DirectProtocol(LimitedProtocol):
     def on_message_complete(self) -> None:
         """A request has arrived whole."""
         if isinstance(self.cycle, Exchange):
+            self.in_body = False
             self.cycle.end()
         else:
             super().on_message_complete()
@@ -107,6 +107,15 @@ class DirectProtocol(LimitedProtocol):
         if isinstance(self.cycle, Exchange):
             self.cycle = None
         super().connection_lost(error)
+
+    def take_over(self, status: int) -> bool:
+        """See `LimitedProtocol`."""
+        if not isinstance(self.cycle, Exchange):
+            return super().take_over(status)
+        if not self.in_body or self.pipeline:
+            return False
+        self.cycle.abandon()
+        return True
 
     @property
     def is_unanswered(self) -> bool:
@@ -287,10 +296,13 @@ class Exchange:
         if connection.transport.is_closing():
             return
         headers = (*connection.server_state.default_headers, *reply.headers)
-        head = _head(reply.status, headers, len(reply.body), self.keep_alive)
-        connection.transport.write(b"".join((head, reply.body)))
+        if CLOSE in reply.headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            headers = (*headers, CLOSE)
+        connection.transport.write(b"".join((_head(reply.status, headers, len(reply.body)), reply.body)))
         if not self.keep_alive:
-            connection.transport.close()
+            connection.finish()
         connection.on_response_complete()
 
     def _leave(self) -> None:
@@ -303,10 +315,10 @@ class Exchange:
 
 
 @lru_cache(1024)
-def _head(status: int, headers: tuple[tuple[bytes, bytes], ...], size: int, keep_alive: bool) -> bytes:
+def _head(status: int, headers: tuple[tuple[bytes, bytes], ...], size: int) -> bytes:
     """The head of an answer; within a second, many are the same."""
     lines = [b"%s: %s\r\n" % header for header in (*headers, (b"content-length", b"%d" % size))]
-    return b"".join((STATUS_LINE[status], *lines, b"" if keep_alive else CLOSE, b"\r\n"))
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n"))
 
 
 @lru_cache(1024)

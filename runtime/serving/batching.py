@@ -50,6 +50,7 @@ class BatchQueue:
         self._changed = threading.Condition(threading.Lock())
         self._groups: dict[Hashable, deque[Pending]] = {}
         self._waiting = 0
+        self._idle = 0
         self._closed = False
 
     def __len__(self) -> int:
@@ -60,6 +61,11 @@ class BatchQueue:
     def is_full(self) -> bool:
         """Whether one more would be refused."""
         return self._waiting >= self._bound
+
+    @property
+    def goes_at_once(self) -> bool:
+        """Whether an instance is free for each request that waits."""
+        return not self._delay_ns and self._idle >= self._waiting
 
     def put(self, pending: Pending, wake: bool = True) -> bool:
         """Has a request wait, and wakes an instance for it; False where the queue is full or closed."""
@@ -95,7 +101,9 @@ class BatchQueue:
                     return batch
                 if wait_ns is None and self._closed:
                     return None
+                self._idle += 1
                 self._changed.wait(None if wait_ns is None else wait_ns / 1e9)
+                self._idle -= 1
 
     def take_now(self) -> list[Pending]:
         """The next batch that may go now; empty where there is none."""

@@ -183,7 +183,7 @@ class ServedModel:
             self._is_due = True
             loop.call_soon(self._run_here)
         timeout = self.options.timeout if request.timeout is None else request.timeout
-        if timeout is not None:
+        if timeout is not None and not self._queue.goes_at_once:
             pending.timer = loop.call_later(timeout, self._expire, pending, timeout)
         self.statistics.in_flight += 1
         return pending

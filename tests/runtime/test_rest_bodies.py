@@ -66,6 +66,7 @@ def test_a_body_over_the_limit_is_413(client: Served) -> None:
     assert "larger than 200000 bytes" in error_of(client.post(PATH, content=too_much), 413)
     in_pieces = client.post(PATH, content=pieces(too_much[:150_000], too_much[150_000:]))
     assert "larger than 200000 bytes" in error_of(in_pieces, 413)
+    assert in_pieces.headers["connection"] == "close"
     in_pieces = client.post(PATH, content=pieces(b'{"inputs"', b": []}"))
     assert "input 'image' is missing" in error_of(in_pieces, 400)
     load = client.post("/v2/repository/models/digits/load", content=too_much)

@@ -252,3 +252,31 @@ def test_whatever_is_framed_however(
     assert ("outputs" if status == 200 else "error") in json.loads(body)
     assert json.loads(asker.answer()[2])["outputs"][0]["data"] == [7, 7]
     asker.close()
+
+
+@pytest.mark.parametrize("header", ["X-Nothing: 1", "Expect: 100-continue"])
+def test_a_body_over_the_limit_is_not_read_to_its_end(address: tuple[str, int], header: str) -> None:
+    """The answer can be read by who goes on sending; who sends for long is cut off."""
+    asker = Connection(address)
+    asker.say(request(b"", header, length=2**40))
+    status, headers, body = asker.answer()
+    assert (status, headers["connection"]) == (413, "close")
+    assert b"larger than 200000 bytes" in body
+    assert asker.ended()
+    with pytest.raises(ConnectionError):
+        for _ in range(1000):
+            asker.say(bytes(2**20))
+    asker.close()
+
+
+@pytest.mark.parametrize("header", ["X-Nothing: 1", "Upgrade: no"])
+def test_a_body_that_ends_too_soon_is_told(address: tuple[str, int], header: str) -> None:
+    asker = Connection(address)
+    asker.say(request(body_of(1)))
+    assert asker.answer()[0] == 200
+    asker.say(request(b"abc", header, length=100))
+    asker.socket.shutdown(socket.SHUT_WR)
+    status, _, body = asker.answer()
+    assert (status, body) == (400, b'{"error":"the body ends after 3 of 100 bytes"}')
+    assert asker.ended()
+    asker.close()

@@ -249,6 +249,17 @@ def test_a_request_that_waits_too_long_is_told_so_and_never_runs(
     assert gate.rows == [1]
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": 1e-6}])
+def test_a_request_that_runs_at_once_has_not_waited(classifier: Path, options: dict[str, float]) -> None:
+    async def ask(model: ServedModel) -> list[InferenceResult]:
+        sizes = [1, 2, 3, 1] * 10  # an instance takes what is of another size than the last, and the event loop others
+        timeout = None if options else 1e-6
+        return [await model.infer(request(np.zeros((rows, 1, 4, 4)), "image", timeout=timeout)) for rows in sizes]
+
+    answers, _ = served(classifier, ask, **options)
+    assert len(answers) == 40
+
+
 def test_an_abandoned_request_never_runs_and_frees_its_place(classifier: Path, gate: Gate) -> None:
     image = request(np.zeros((1, 1, 4, 4)), "image")
 

@@ -150,13 +150,23 @@ def test_answers_are_those_that_asgi_gives(served: Served) -> None:
 
 
 def test_what_is_refused_is_refused_before_its_body_and_does_not_end_the_connection(save_echo: SaveModel) -> None:
-    with serving(save_echo(), "--max-body", 1000) as served, client(served) as one:
-        head, _, body = post(bytes(5000)).partition(b"\r\n\r\n")
+    with serving(save_echo(), "--max-body", 5000) as served, client(served) as one:
+        head, _, body = post(bytes(5000)).replace(b"/echo1/", b"/other/", 1).partition(b"\r\n\r\n")
         one.send(head + b"\r\n\r\n")
-        status, _, told = one.answer()
-        assert (status, json.loads(told)) == (413, {"error": "the body is larger than 1000 bytes"})
+        status, headers, _ = one.answer()
+        assert status == 404
+        assert "connection" not in headers
         one.send(body, post(asked(1, 2)))
         assert one.numbers() == [1, 2]
+
+
+def test_what_is_too_large_ends_the_connection(save_echo: SaveModel) -> None:
+    with serving(save_echo(), "--max-body", 1000) as served, client(served) as one:
+        one.send(post(bytes(5000)))
+        status, headers, told = one.answer()
+        assert (status, json.loads(told)) == (413, {"error": "the body is larger than 1000 bytes"})
+        assert headers["connection"] == "close"
+        assert one.file.read() == b""
 
 
 def test_a_body_that_takes_too_long_is_given_up(save_echo: SaveModel) -> None:

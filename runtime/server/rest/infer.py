@@ -3,16 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
+from runtime.protocol.elements import size_of
 from runtime.protocol.tensors import invalid, shown
 from runtime.server.rest.answer import json_elements, write_answer
 from runtime.server.rest.bodies import Bodies, ClientGone, Room, told_length
 from runtime.server.rest.compression import WORTH_COMPRESSING, accepted_encoding, compress
+from runtime.server.rest.json_text import uncollected
 from runtime.server.rest.replies import INTERNAL, STOPPING, Reply, refusal
 from runtime.server.rest.request import Question, read_raw_request, read_request
 from runtime.serving.batching import Pending
@@ -82,6 +84,8 @@ class Infer:
         self._repository = repository
         self._bodies = bodies
         self._workers = workers
+        # The interpreter reads one JSON text at a time; so the objects in memory are those of one.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="json")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str, version: str) -> None:
         """Answers one request; a client that has gone gets no answer, and its request is dropped while it waits."""
@@ -137,7 +141,7 @@ class Infer:
         with self._model(admitted) as model:
             try:
                 if _text_size(body, admitted.json_size, model) > LARGE_BODY:
-                    question = await self._in_thread(_read, body, admitted.json_size, model)
+                    question = await self._read_large(admitted, body, model)
                 else:
                     question = _read(body, admitted.json_size, model)
             except Refused as refused:
@@ -169,6 +173,16 @@ class Infer:
             watch.start()
             return await self.answer(admitted, body)
 
+    async def _read_large(self, admitted: Admitted, body: memoryview, model: ServedModel) -> Question:
+        """Reads in a thread, and counts what the arrays take beyond the body that they came in."""
+        loop = asyncio.get_running_loop()
+        read = await loop.run_in_executor(self._reader, _read_uncollected, body, admitted.json_size, model)
+        if isinstance(read, Refused):
+            raise Refused(read.reason, read.message)  # the same one would hold this frame, which holds it, and the body
+        size = sum(map(size_of, read.inference.feeds.values()))
+        admitted.room.take(max(0, size - len(body)))
+        return read
+
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
@@ -195,6 +209,15 @@ def _read(body: memoryview, told: int | None, model: ServedModel) -> Question:
     if size > len(body):
         raise invalid(f"Inference-Header-Content-Length is {size}, and the body has {len(body)} bytes")
     return read_request(body, size, model)
+
+
+def _read_uncollected(body: memoryview, told: int | None, model: ServedModel) -> Question | Refused:
+    """Reads a large request. Its refusal is a value: the traceback of an exception would hold all that was read."""
+    with uncollected():
+        try:
+            return _read(body, told, model)
+        except Refused as refused:
+            return Refused(refused.reason, refused.message)
 
 
 def _json_size(headers: Headers) -> int | None:

@@ -14,6 +14,9 @@ from runtime.serving.refused import Reason, Refused
 log = logging.getLogger(__name__)
 
 JSON = (b"content-type", b"application/json")
+CLOSE = (b"connection", b"close")
+# What is left of these bodies has no bound that the server would wait for.
+CLOSING = (Reason.TOO_LARGE, Reason.SLOW)
 
 # The one place that says which status a reason has. A request that waited as long as it asked to is 503, as is one that
 # finds the queue full: the server had too much to do.
@@ -62,9 +65,9 @@ def json_reply(value: Any) -> Reply:
 
 def refusal(refused: Refused) -> Reply:
     """The answer to a request that gets no result."""
-    headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
+    headers: tuple[tuple[bytes, bytes], ...] = (JSON, CLOSE) if refused.reason in CLOSING else (JSON,)
     if refused.retry_after is not None:
-        headers = (JSON, (b"retry-after", b"%d" % max(1, round(refused.retry_after))))
+        headers = (*headers, (b"retry-after", b"%d" % max(1, round(refused.retry_after))))
     return Reply(STATUSES[refused.reason], error_body(refused.message), headers)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -11,8 +10,12 @@ from runtime.protocol.description import index
 from runtime.protocol.parameters import check_unload, load_config
 from runtime.protocol.tensors import invalid, shown
 from runtime.server.rest.bodies import Bodies, told_length
+from runtime.server.rest.json_text import read_json
 from runtime.server.rest.replies import json_reply
 from runtime.serving.repository import Repository
+
+# In a body, a model's configuration as text in it.
+MOST_VALUES = 2**16
 
 
 def repository_routes(repository: Repository, bodies: Bodies) -> list[Route]:
@@ -49,10 +52,7 @@ async def _asked(request: Request, bodies: Bodies) -> dict[str, Any]:
         body = await bodies.read(headers, request.receive, room)
         if not body:
             return {}
-        try:
-            asked = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise invalid(f"the body is not JSON: {error}") from None
+        asked = read_json(body, MOST_VALUES)
     if not isinstance(asked, dict):
         raise invalid("the request is not a JSON object")
     return asked

@@ -7,7 +7,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import orjson
 
 from runtime.protocol.elements import LENGTH, from_raw, from_values
 from runtime.protocol.parameters import Parameters, classes_of, refuse_shared_memory, timeout_of
@@ -22,6 +21,7 @@ from runtime.protocol.tensors import (
     quoted,
     shown,
 )
+from runtime.server.rest.json_text import read_json
 from runtime.serving.model import ServedModel
 from runtime.serving.request import InferenceRequest
 from runtime.tensors import TensorSpec
@@ -61,12 +61,9 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
     """Reads a request to a model, of which the first `json_size` bytes are JSON and the others tensors in order.
 
     Raises:
-        Refused: INVALID or UNSUPPORTED; the text names the field.
+        Refused: INVALID, UNSUPPORTED or TOO_LARGE; the text names the field.
     """
-    try:
-        request = orjson.loads(body[:json_size])
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"the body is not JSON: {error}") from None
+    request = read_json(body[:json_size])
     if not isinstance(request, dict):
         raise invalid("the request is not a JSON object")
     identity = request.get("id")
@@ -76,7 +73,7 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
     binary = _flag(parameters, "binary_data_output", "the request")
     question = Question(InferenceRequest({}, timeout=timeout_of(parameters)), identity, binary)
     # As in other servers, an empty list of outputs asks for all of them.
-    if request.get("outputs"):
+    if request.get("outputs") not in (None, []):
         outputs = [(tensor["name"], _form(tensor, binary)) for tensor in _named(request, "outputs")]
         question.inference.outputs = tuple(name for name, _ in outputs)
         check_outputs(model.outputs, question.inference.outputs)
@@ -121,7 +118,8 @@ def _feeds(request: Parameters, raw: memoryview, model: ServedModel) -> dict[str
         check_datatype(spec, tensor.get("datatype"))
         shape = tensor.get("shape")
         if not isinstance(shape, list) or not set(map(type, shape)) <= {int}:
-            raise invalid(f"input '{spec.name}': 'shape' is not a list of sizes")
+            found = f"{shown(shape)}, not a list of whole numbers" if "shape" in tensor else "missing"
+            raise invalid(f"input '{spec.name}': 'shape' is {found}")
         count = check_shape(spec, shape, batched)
         refuse_shared_memory(parameters, f"input '{spec.name}'")
         size = parameters.get("binary_data_size")
@@ -187,9 +185,12 @@ def _named(request: Parameters, key: str) -> list[dict[str, Any]]:
     tensors = request.get(key)
     if not isinstance(tensors, list):
         raise invalid(f"'{key}' is {'not a list' if key in request else 'missing'}")
-    for tensor in tensors:
-        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-            raise invalid(f"'{key}' holds something that is not an object with a name")
+    for index, tensor in enumerate(tensors):
+        if not isinstance(tensor, dict):
+            raise invalid(f"{key}[{index}] is {shown(tensor)}, not an object")
+        if not isinstance(tensor.get("name"), str):
+            found = f"{shown(tensor['name'])}, not a string" if "name" in tensor else "missing"
+            raise invalid(f"{key}[{index}]: 'name' is {found}")
     return tensors
 
 

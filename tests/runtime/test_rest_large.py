@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from onnx import TensorProto
 
 from runtime.server.rest.bodies import BodyLimits
+from runtime.server.rest.number_lists import read_numbers
+from tests.runtime.conftest import SaveModel
 from tests.runtime.rest_server import Served, error_of
 
 MIB = 2**20
@@ -91,3 +95,76 @@ def test_others_are_answered_while_a_large_request_is_read(client: Served) -> No
     assert collected.count(2) == 0
     assert max(waits) < 1
     assert gc.isenabled()
+
+
+def echo_request(datatype: str, data: str, count: int, more: str = "") -> bytes:
+    head = f'"name": "x", "shape": [{count // 2}, 2], "datatype": "{datatype}"'
+    return f'{{"inputs": [{{{head}, "data": {data}}}]{more}}}'.encode()
+
+
+ELEMENTS = {
+    "FP16": (TensorProto.FLOAT16, np.float16, np.random.default_rng(0).normal(size=20_000)),
+    "FP32": (TensorProto.FLOAT, np.float32, np.random.default_rng(0).normal(size=20_000) * 1e30),
+    "FP64": (TensorProto.DOUBLE, np.float64, np.random.default_rng(0).normal(size=20_000) * 1e300),
+    "UINT8": (TensorProto.UINT8, np.uint8, np.arange(40_000) % 256),
+    "INT16": (TensorProto.INT16, np.int16, np.arange(40_000) - 20_000),
+    "INT64": (TensorProto.INT64, np.int64, np.arange(20_000) - 2**62),
+    "UINT64": (TensorProto.UINT64, np.uint64, np.arange(20_000, dtype=np.uint64) + np.uint64(2**64 - 20_000)),
+}
+
+
+@pytest.mark.parametrize("datatype", ELEMENTS)
+@pytest.mark.parametrize("nested", [False, True])
+def test_long_lists_of_numbers_are_what_numpy_makes_of_them(save_echo: SaveModel, datatype: str, nested: bool) -> None:
+    element, dtype, numbers = ELEMENTS[datatype]
+    served = Served({"echo": save_echo(element)}, BodyLimits(16 * MIB, 32 * MIB))
+    expected = numbers.astype(dtype)
+    given = expected.reshape(-1, 2).tolist() if nested else expected.tolist()
+    content = echo_request(datatype, json.dumps(given), len(expected), ', "parameters": {"binary_data_output": true}')
+    reply = served.post("/v2/models/echo/infer", content=content)
+    assert reply.status_code == 200, reply.text
+    raw = reply.content[int(reply.headers["inference-header-content-length"]) :]
+    np.testing.assert_array_equal(np.frombuffer(raw, dtype), expected)
+    served.close()
+
+
+@pytest.mark.parametrize(
+    ("datatype", "odd", "message"),
+    [
+        ("FP32", "true", "FP32 takes numbers, given true"),
+        ("FP32", '"1"', 'FP32 takes numbers, given "1"'),
+        ("FP32", "null", "FP32 takes numbers, given null"),
+        ("FP32", "[1]", "FP32 takes numbers, given [1]"),
+        ("FP32", "1e39", "holds a number that FP32 cannot hold"),
+        ("FP16", "65520", "holds a number that FP16 cannot hold"),
+        ("UINT8", "256", "holds a number that UINT8 cannot hold"),
+        ("UINT8", "-1", "holds a number that UINT8 cannot hold"),
+        ("INT64", "1.0", "INT64 takes whole numbers, given 1.0"),
+        ("FP32", "1, 1", "'data' has 40001 elements, but shape [20000, 2] has 40000"),
+    ],
+)
+def test_one_odd_element_of_a_long_list_is_told(save_echo: SaveModel, datatype: str, odd: str, message: str) -> None:
+    served = Served({"echo": save_echo(ELEMENTS[datatype][0])}, BodyLimits(16 * MIB, 32 * MIB))
+    content = echo_request(datatype, f"[{'1,' * 39_999}{odd}]", 40_000)
+    assert message in error_of(served.post("/v2/models/echo/infer", content=content), 400)
+    served.close()
+
+
+def test_plain_requests_alone_are_read_without_an_object_for_each_number() -> None:
+    plain = echo_request("FP32", "[1, 2.5]", 2, ', "id": "a", "outputs": [{"name": "y"}]')
+    read = read_numbers(memoryview(plain))
+    assert read is not None
+    numbers = read["inputs"][0].pop("data").packed(np.dtype(np.float32))
+    assert numbers.tolist() == [1, 2.5]
+    shape = {"name": "x", "shape": [1, 2], "datatype": "FP32"}
+    assert read == {"inputs": [shape], "id": "a", "outputs": [{"name": "y"}]}
+    others = [
+        echo_request("FP32", "[[1, 2.5]]", 2),
+        echo_request("FP32", "[[1], 2.5]", 2),
+        echo_request("FP32", "[1, 2.5]", 2, ', "id": "[a]"'),
+        echo_request("FP32", "[1, 2.5]", 2, ', "id": "a", "id": "b"'),
+        echo_request("FP32", "[1, 2.5", 2),
+        b"[1, 2]",
+        b'{"inputs": [1]}',
+    ]
+    assert [read_numbers(memoryview(other)) for other in others] == [None] * len(others)

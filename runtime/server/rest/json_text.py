@@ -21,15 +21,14 @@ MARKS = {",": 1, "[": 1, "{": 1, '"': 1, ":": 8}
 SHORT = 64 * 2**10
 
 
-def read_json(text: memoryview, most: int = MOST_VALUES) -> Any:
-    """The value that a text is.
-
-    Raises:
-        Refused: INVALID where it isn't JSON, TOO_LARGE where it has more than `most` values, by its `MARKS`, those
-            within strings too.
-    """
+def check_size(text: memoryview, most: int = MOST_VALUES) -> None:
+    """Raises Refused, TOO_LARGE, where a text has more than `most` values, by its `MARKS`, those within strings too."""
     if len(text) > SHORT and _values(text) > most:
         raise Refused(Reason.TOO_LARGE, f"the JSON has more than {most} values; tensors may come as bytes behind it")
+
+
+def read_json(text: memoryview) -> Any:
+    """The value that a text is, of a size that was checked; raises Refused, INVALID, where it isn't JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -10,7 +10,7 @@ from runtime.protocol.description import index
 from runtime.protocol.parameters import check_unload, load_config
 from runtime.protocol.tensors import invalid, shown
 from runtime.server.rest.bodies import Bodies, told_length
-from runtime.server.rest.json_text import read_json
+from runtime.server.rest.json_text import check_size, read_json
 from runtime.server.rest.replies import json_reply
 from runtime.serving.repository import Repository
 
@@ -52,7 +52,8 @@ async def _asked(request: Request, bodies: Bodies) -> dict[str, Any]:
         body = await bodies.read(headers, request.receive, room)
         if not body:
             return {}
-        asked = read_json(body, MOST_VALUES)
+        check_size(body, MOST_VALUES)
+        asked = read_json(body)
     if not isinstance(asked, dict):
         raise invalid("the request is not a JSON object")
     return asked

@@ -1,5 +1,6 @@
 """Reading an inference request: its JSON, the bytes behind it, and the arrays in both."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,10 +20,13 @@ from runtime.protocol.tensors import (
     known_input,
     listing,
     quoted,
+    shaped,
     shown,
 )
-from runtime.server.rest.json_text import read_json
+from runtime.server.rest.json_text import SHORT, check_size, read_json
+from runtime.server.rest.number_lists import NumberList, read_numbers
 from runtime.serving.model import ServedModel
+from runtime.serving.refused import Refused
 from runtime.serving.request import InferenceRequest
 from runtime.tensors import TensorSpec
 
@@ -63,7 +67,18 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
     Raises:
         Refused: INVALID, UNSUPPORTED or TOO_LARGE; the text names the field.
     """
-    request = read_json(body[:json_size])
+    text = body[:json_size]
+    check_size(text)
+    numbers = read_numbers(text) if len(text) > SHORT else None
+    if numbers is not None:
+        # What is refused is read once more, in the way that has words for everything.
+        with contextlib.suppress(Refused):
+            return _question(numbers, body[json_size:], model)
+    return _question(read_json(text), body[json_size:], model)
+
+
+def _question(request: Any, raw: memoryview, model: ServedModel) -> Question:
+    """The question in a request's JSON, with the tensors behind it; raises Refused."""
     if not isinstance(request, dict):
         raise invalid("the request is not a JSON object")
     identity = request.get("id")
@@ -79,7 +94,7 @@ def read_request(body: memoryview, json_size: int, model: ServedModel) -> Questi
         check_outputs(model.outputs, question.inference.outputs)
         question.forms = dict(outputs)
         _refuse_classes_of_texts(model.outputs, question.forms)
-    question.inference.feeds = _feeds(request, body[json_size:], model)
+    question.inference.feeds = _feeds(request, raw, model)
     return question
 
 
@@ -124,7 +139,7 @@ def _feeds(request: Parameters, raw: memoryview, model: ServedModel) -> dict[str
         refuse_shared_memory(parameters, f"input '{spec.name}'")
         size = parameters.get("binary_data_size")
         if size is None:
-            feeds[spec.name] = from_values(spec, shape, _values(spec, tensor, shape, count))
+            feeds[spec.name] = _from_json(spec, tensor, shape, count)
         else:
             part = _raw_part(spec, tensor, size, raw)
             raw = raw[len(part) :]
@@ -133,6 +148,16 @@ def _feeds(request: Parameters, raw: memoryview, model: ServedModel) -> dict[str
         raise invalid(f"{len(raw)} bytes of the body are behind the JSON and belong to no input")
     check_complete(specs, feeds)
     return feeds
+
+
+def _from_json(spec: TensorSpec, tensor: Parameters, shape: list[int], count: int) -> np.ndarray:
+    data = tensor.get("data")
+    if not isinstance(data, NumberList):
+        return from_values(spec, shape, _values(spec, tensor, shape, count))
+    array = data.packed(spec.dtype) if len(data) == count else None
+    if array is None or len(array) != count:
+        raise invalid(f"input '{spec.name}': 'data' isn't what its datatype and shape say")
+    return shaped(spec, array, shape)
 
 
 def _raw_part(spec: TensorSpec, tensor: Parameters, size: object, raw: memoryview) -> memoryview:

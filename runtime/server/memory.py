@@ -6,7 +6,7 @@ import sys
 # What `mallopt` of glibc calls them.
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 
-LARGE = 2**20
+LARGE = 2**24
 
 
 def give_back_freed_memory() -> None:

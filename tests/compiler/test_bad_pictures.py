@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import zlib
 from collections.abc import Callable
@@ -16,100 +15,23 @@ from PIL import Image
 import netspec
 from compiler.datasets.batching import picture_data
 from compiler.datasets.folders import listed
-from compiler.datasets.images import Cache, read_image, read_mask
+from compiler.datasets.images import Cache, read_image
 from compiler.datasets.loading import load_pictures
-from compiler.datasets.outlines import OutlineError, pixels_of
-from compiler.datasets.sample import Parts, SampleError
+from compiler.datasets.sample import SampleError
 from compiler.errors import CompilerError
-from netspec.data_choices import Coco, Masks, Pictures, Voc, YoloText
-
-NAMES = ("a", "b", "c", "d")
-SIZE = {"width": 40, "height": 20}
-NEITHER = "it is damaged, or something else"
-
-
-def picture(path: Path, width: int = 40, height: int = 20) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((height, width, 3), 90, dtype=np.uint8)).save(path)
-
-
-def coco_file(folder: Path, **changes: Any) -> Coco:
-    """Four images, each with a box, and changes to lists of the file."""
-    content: dict[str, Any] = {
-        "images": [{"id": n, "file_name": f"{name}.png", **SIZE} for n, name in enumerate(NAMES)],
-        "annotations": [{"id": 10 + n, "image_id": n, "category_id": 1, "bbox": [1, 2, 3, 4]} for n in range(4)],
-        "categories": [{"id": 1, "name": "cat"}],
-    }
-    for name in NAMES:
-        picture(folder / f"{name}.png")
-    for key, value in changes.items():
-        name, _, place = key.partition("_")
-        if place:
-            content[name][int(place)] |= value
-        else:
-            content[name] = value
-    (folder / "boxes.json").write_text(json.dumps(content))
-    return Coco(path="boxes.json")
-
-
-def voc_file(folder: Path, box: str = "<xmin>2</xmin><ymin>3</ymin><xmax>4</xmax><ymax>6</ymax>", **more: str) -> Voc:
-    """Four images, each with a box; of the second it is `box`."""
-    (folder / "Annotations").mkdir(exist_ok=True)
-    for name in NAMES:
-        picture(folder / "JPEGImages" / f"{name}.png")
-        own = box if name == "b" else "<xmin>2</xmin><ymin>3</ymin><xmax>4</xmax><ymax>6</ymax>"
-        label = more.get("label", "cat") if name == "b" else "cat"
-        size = more.get("size", "<width>40</width><height>20</height>")
-        (folder / "Annotations" / f"{name}.xml").write_text(
-            f"<annotation>\n<size>{size}</size>\n"
-            f"<object><name>{label}</name>{more.get('extra', '')}\n<bndbox>{own}</bndbox></object>\n</annotation>\n"
-        )
-    return Voc(path=".", labels=("cat", "dog"))
-
-
-def yolo_file(folder: Path, line: str = "0 0.5 0.5 0.25 0.5") -> YoloText:
-    """Four images, each with a box; of the second it is `line`."""
-    (folder / "labels").mkdir(exist_ok=True)
-    (folder / "names.txt").write_text("cat\ndog\n")
-    for name in NAMES:
-        picture(folder / "images" / f"{name}.png")
-        (folder / "labels" / f"{name}.txt").write_text(f"{line if name == 'b' else '0 0.5 0.5 0.25 0.5'}\n")
-    return YoloText(path=".")
-
-
-def mask_files(folder: Path) -> Masks:
-    """Four images, each with a mask."""
-    for name in NAMES:
-        picture(folder / "images" / f"{name}.png")
-        (folder / "masks").mkdir(exist_ok=True)
-        Image.new("L", (40, 20), 1).save(folder / "masks" / f"{name}.png")
-    return Masks(path=".", names=("background", "cat"))
-
-
-def all_read(choice: Pictures, folder: Path) -> Parts:
-    """The data, every sample of which is read once."""
-    parts = load_pictures(choice, folder)
-    for part in (parts.train, parts.test):
-        for index in range(len(part)):
-            try:
-                part.read(index)
-            except SampleError as error:
-                parts.faults.met(error)
-    return parts
-
-
-def refused(choice: Pictures, folder: Path) -> str:
-    with pytest.raises(CompilerError) as caught:
-        all_read(choice, folder)
-    return caught.value.message.replace(f"{folder}/", "")
-
-
-def left_out(choice: Pictures, folder: Path) -> list[str]:
-    """Why samples are left out where that is asked for."""
-    parts = all_read(choice.model_copy(update={"on_error": "skip"}), folder)
-    assert len(parts.train) >= 1
-    return [message.replace(f"{folder}/", "") for message in parts.faults.skipped.values()]
-
+from netspec.data_choices import Masks, Pictures, YoloText
+from tests.compiler.bad_pictures import (
+    NAMES,
+    NEITHER,
+    all_read,
+    coco_file,
+    left_out,
+    mask_files,
+    picture,
+    refused,
+    voc_file,
+    yolo_file,
+)
 
 # -- boxes
 
@@ -493,73 +415,6 @@ def test_folders_train_and_test_are_the_parts(tmp_path: Path) -> None:
             Image.new("L", (40, 20), 1).save(tmp_path / part / "masks" / f"{name}.png")
     parts = load_pictures(Masks(path="."), tmp_path)
     assert (list(parts.train.names), list(parts.test.names)) == (["a.png", "b.png", "c.png"], ["d.png", "e.png"])
-
-
-# -- masks
-
-
-def test_masks_that_are_none(tmp_path: Path) -> None:
-    for name in NAMES:
-        picture(tmp_path / "images" / f"{name}.png")
-    (tmp_path / "masks").mkdir()
-    for name in "acd":
-        Image.new("L", (40, 20)).save(tmp_path / "masks" / f"{name}.png")
-    choice = Masks(path=".", names=("nothing", "cat"))
-    assert refused(choice, tmp_path) == "`images/b.png` has no mask `masks/b.png`"
-    assert left_out(choice, tmp_path) == ["`images/b.png` has no mask `masks/b.png`"]
-    Image.new("L", (20, 40)).save(tmp_path / "masks" / "b.png")
-    message = "`masks/b.png` is 20 × 40, its image `images/b.png` is 40 × 20"
-    assert refused(choice, tmp_path) == message
-    Image.new("RGB", (40, 20)).save(tmp_path / "masks" / "b.png")
-    assert "is in colours (RGB), and a mask has one number for each pixel" in refused(choice, tmp_path)
-    Image.new("L", (40, 20), 2).save(tmp_path / "masks" / "b.png")
-    assert "has the number 2, and there are 2 classes, numbered from 0" in refused(choice, tmp_path)
-    Image.new("L", (40, 20), 255).save(tmp_path / "masks" / "b.png")
-    assert all_read(choice, tmp_path).faults.skipped == {}
-    picture(tmp_path / "masks" / "z.png")
-    assert "is the mask of no image" in refused(choice, tmp_path)
-
-
-def test_masks_with_a_palette_are_their_numbers(tmp_path: Path) -> None:
-    """As Pascal VOC has them: classes 0 and 1, shown in colours, and 255."""
-    mask = np.array([[0, 1], [255, 1]], dtype=np.uint8)
-    image = Image.fromarray(mask)
-    image.putpalette([0, 0, 0, 128, 0, 0] + [7] * 756 + [224, 224, 192])
-    image.save(tmp_path / "a.png")
-    assert np.array_equal(read_mask(tmp_path / "a.png"), mask)
-
-
-@pytest.mark.parametrize(
-    ("outline", "reason"),
-    [
-        (None, "is neither a list of polygons nor lengths of runs"),
-        ([[1, 1, 5, 5]], "has a polygon that is not x and y of three corners or more"),
-        ([[1, 1, 5, float("nan"), 3, 3]], "has a corner that is not made of finite numbers"),
-        ({"size": [20, 30], "counts": [600]}, "is for a size of [20, 30], the image is 20 × 40"),
-        ({"size": [20, 40], "counts": [5, 10]}, "has runs of pixels that are not 800 together"),
-        ({"size": [20, 40], "counts": [-5, 805]}, "has runs of pixels that are not 800 together"),
-        ({"size": [20, 40], "counts": "oooooooooooooooooo"}, "has runs of pixels that are no such text"),
-        ({"size": [20, 40], "counts": "\u00ff"}, "has runs of pixels that are no such text"),
-    ],
-)
-def test_outlines_that_are_none(outline: Any, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(OutlineError) as caught:
-        pixels_of(outline, 20, 40)
-    assert str(caught.value) == reason
-    choice = coco_file(tmp_path, annotations_1={"segmentation": outline}).model_copy(update={"outlines": True})
-    assert "annotation 1" in refused(choice, tmp_path)
-
-
-def test_an_outline_is_the_pixels_within_it() -> None:
-    """A rectangle, as a polygon, as runs down the columns, and as the text that COCO makes of these."""
-    expected = np.zeros((4, 5), dtype=bool)
-    expected[1:3, 2:4] = True
-    assert np.array_equal(pixels_of([[2, 1, 4, 1, 4, 3, 2, 3]], 4, 5), expected)
-    # Two columns of four, one pixel; two inside, two outside, two inside; one pixel, and a column.
-    runs = [9, 2, 2, 2, 5]
-    assert np.array_equal(pixels_of({"size": [4, 5], "counts": runs}, 4, 5), expected)
-    # From the third on a text has differences to the last but one: 9, 2, 2, 2 − 2, 5 − 2, each with 48 added.
-    assert np.array_equal(pixels_of({"size": [4, 5], "counts": "92203"}, 4, 5), expected)
 
 
 # -- what is kept

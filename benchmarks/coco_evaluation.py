@@ -16,7 +16,7 @@ from pathlib import Path
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from benchmarks.measuring import netspec_command, publish, worst
+from benchmarks.measuring import Result, netspec_command, publish, worst
 from benchmarks.scenes import SPECS
 
 LIMIT = 1e-6
@@ -35,7 +35,7 @@ def theirs(truth: Path, results: Path) -> dict[str, float]:
     return dict(zip(NAMES, map(float, measured.stats), strict=False))
 
 
-def main() -> bool:
+def measure() -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         run, truth, results = Path(folder) / "run", Path(folder) / "truth.json", Path(folder) / "results.json"
         netspec = netspec_command()
@@ -52,13 +52,11 @@ def main() -> bool:
     served_apart = {name: abs(ours[name] - served[name]) for name in ("map", "map50")}
     details = {"ours": {name: ours[name] for name in NAMES}, "pycocotools": measured}
     what = "average precision, its difference from"
-    return publish(
-        [
-            worst("coco_evaluation", f"{what} pycocotools' on the written files", apart, LIMIT, True, {}, details),
-            worst("coco_evaluation_exported", f"{what} the exported file's", served_apart, SERVED, True, {}, {}),
-        ]
-    )
+    return [
+        worst("coco_evaluation", f"{what} pycocotools' on the written files", apart, LIMIT, True, {}, details),
+        worst("coco_evaluation_exported", f"{what} the exported file's", served_apart, SERVED, True, {}, {}),
+    ]
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main() else 1)
+    sys.exit(0 if publish(measure) else 1)

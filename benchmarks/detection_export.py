@@ -68,4 +68,4 @@ def measure() -> list[Result]:
 
 
 if __name__ == "__main__":
-    publish(measure())
+    publish(measure)

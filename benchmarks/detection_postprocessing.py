@@ -109,4 +109,4 @@ def measure() -> Result:
 
 
 if __name__ == "__main__":
-    publish([measure()])
+    publish(measure)

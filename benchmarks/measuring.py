@@ -133,11 +133,16 @@ def peak_memory() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def publish(results: list[Result]) -> bool:
-    """Prints results, and keeps them in `benchmarks/results/` unless `--dry-run` is given; whether all are met."""
+def publish(measure: Callable[[], Result | list[Result]]) -> bool:
+    """Measures, prints the results, and keeps them in `benchmarks/results/` unless `--dry-run` is given.
+
+    The arguments are read first. Returns whether all limits are met.
+    """
     parser = argparse.ArgumentParser(description="A side-by-side measurement.")
     parser.add_argument("--dry-run", action="store_true", help="print only, keep nothing")
-    return keep(results, parser.parse_args().dry_run)
+    dry = parser.parse_args().dry_run
+    found = measure()
+    return keep([found] if isinstance(found, Result) else found, dry)
 
 
 def keep(results: list[Result], dry: bool) -> bool:

@@ -59,4 +59,4 @@ def measure() -> Result:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if publish([measure()]) else 1)
+    sys.exit(0 if publish(measure) else 1)

@@ -44,4 +44,4 @@ def measure() -> Result:
 
 
 if __name__ == "__main__":
-    publish([measure()])
+    publish(measure)

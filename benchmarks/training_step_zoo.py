@@ -80,4 +80,4 @@ def measure() -> list[Result]:
 
 
 if __name__ == "__main__":
-    publish(measure())
+    publish(measure)

@@ -1,6 +1,7 @@
 """Export of networks of the zoo with their weights, ours checked, against both of PyTorch's exporters.
 
-The rivals are spared: they write plain PyTorch modules, with a free batch size only, and check nothing.
+The rivals are spared: they write plain PyTorch modules, with a free batch size only, and check nothing. Every export
+writes new files: some file systems wait for the disk where one replaces another, whoever writes it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,18 @@ def times_of(name: str) -> dict[str, dict[str, float]]:
     plain.load_state_dict(module.state_dict())
     image = torch.randn(2, 3, 224, 224)
     found = {}
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        ours = partial(export, network, module, Path(folder) / "netspec.onnx")
+    with tempfile.TemporaryDirectory() as name_of_folder, quiet():
+        folder = Path(name_of_folder)
+
+        def remove() -> None:
+            for file in folder.iterdir():
+                file.unlink()
+
+        ours = partial(export, network, module, folder / "netspec.onnx")
         for rival, theirs in RIVALS.items():
-            path = Path(folder) / f"{rival}.onnx"
+            path = folder / f"{rival}.onnx"
             calls: dict[str, Callable[[], object]] = {"netspec": ours, rival: partial(theirs, plain, image, path)}
-            found[rival] = medians(alternate(calls, ROUNDS[rival], warm_up=1))
+            found[rival] = medians(alternate(calls, ROUNDS[rival], warm_up=1, after=remove))
     return found
 
 

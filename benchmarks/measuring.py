@@ -80,11 +80,21 @@ def machine() -> dict[str, str]:
     return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version(), **libraries}
 
 
-def alternate(candidates: dict[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
-    """Times of each candidate in milliseconds, one call of each in turn, so that a slow moment hits all alike."""
+def alternate(
+    candidates: dict[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 3,
+    after: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Times of each candidate in milliseconds, one call of each in turn, so that a slow moment hits all alike.
+
+    Args:
+        after: what is done after each call, and not timed.
+    """
     for call in candidates.values():
         for _ in range(warm_up):
             call()
+            after()
     times: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates.items())
     for index in range(rounds):
@@ -92,6 +102,7 @@ def alternate(candidates: dict[str, Callable[[], object]], rounds: int, warm_up:
             begun = time.perf_counter()
             call()
             times[name].append(1000 * (time.perf_counter() - begun))
+            after()
     return times
 
 

@@ -68,7 +68,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._overhead += len(data)
         super().data_received(data)
-        if self._overhead:
+        if self._overhead and not self._refused:
             if self._waiting_since is None:
                 self._waiting_since = self.loop.time()
             if self._overhead > self.limits.head_bytes:

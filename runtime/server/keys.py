@@ -9,6 +9,7 @@ import hmac
 import logging
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,8 @@ class Ring:
             return
         self._stamp = stamp
         try:
+            if stamp is None:
+                raise SecretError(f"{self.path} is not there any more, or is no file")
             self.keys = read_keys(_read(self.path), str(self.path))
         except SecretError as error:
             log.error("the keys stay as they were: %s", error.message)
@@ -112,10 +115,15 @@ def ring(path: Path | None, variable: str) -> Ring:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file: also when it's replaced by another of the same time."""
+    """What changes with a file: also when it's replaced by another of the same time.
+
+    None where there is none, or a pipe, which is read at the start alone: who waits for its other end answers nobody.
+    """
     try:
         status = path.stat()
     except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return status.st_mtime_ns, status.st_ino, status.st_size
 

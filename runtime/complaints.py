@@ -30,7 +30,7 @@ def model_error(path: Path, error: Exception) -> ModelError:
             help="keep the side files of a model beside it, and name them by relative paths",
         )
     if "rotobuf" in text:  # Protobuf, or INVALID_PROTOBUF
-        return ModelError(f"{path} is not an ONNX file, or it is damaged")
+        return ModelError(f"{path} is not an ONNX file, or it is damaged", help=spec_help(path))
     if found := re.search(r"Opset (\d+) is under development.*?(?:till opset (\d+)|$)", full, re.DOTALL):
         newest = f" (the newest it knows is {found[2]})" if found[2] else ""
         return ModelError(
@@ -48,6 +48,13 @@ def model_error(path: Path, error: Exception) -> ModelError:
             help="keep the side file that the export wrote beside the model",
         )
     return ModelError(f"cannot load {path}: {text}")
+
+
+def spec_help(path: Path) -> str | None:
+    """What to do where a spec seems to be named in place of a model, by its file or as one of the zoo."""
+    if path.suffix not in {".yaml", ".yml"} and (path.suffix or path.name != str(path)):
+        return None
+    return f"a model is an .onnx file; `netspec export {path} -o {path.with_suffix('.onnx')}` makes one of a spec"
 
 
 def run_error(error: Exception) -> InputError | RunError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from runtime.complaints import error_text, model_error
+from runtime.complaints import error_text, model_error, spec_help
 from runtime.engine_options import EngineOptions
 from runtime.errors import DeviceError, ModelError
 from runtime.providers import PROVIDERS, TITLES, check_works, device_error, providers_of
@@ -54,7 +54,7 @@ def check_readable(path: Path) -> None:
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
-        raise ModelError(f"there is no model at {path}") from None
+        raise ModelError(f"there is no model at {path}", help=spec_help(path)) from None
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
     except ValueError:  # it holds a NUL

@@ -189,7 +189,7 @@ class _Process:
             log.warning("%s", entry.failure)
         if broken and is_fatal:
             more = f" (and {len(broken) - 1} more can't be loaded)" if len(broken) > 1 else ""
-            raise ModelError(f"{broken[0].reason}{more}")
+            raise ModelError(f"{broken[0].reason}{more}", broken[0].help or None)
 
     def _warn(self) -> None:
         if not self._is_local and not self._keys.is_needed:

@@ -41,12 +41,13 @@ class Entry:
     version: str
     state: State
     reason: str = ""
+    help: str = ""  # what whoever runs the server can do about it; no matter of those who ask
 
     @property
     def failure(self) -> str:
         """What to tell of one that can't be loaded."""
         which = f"version {self.version} of '{self.name}'" if self.version else f"the model '{self.name}'"
-        return f"{which} can't be loaded: {self.reason}"
+        return f"{which} can't be loaded: {self.reason}" + (f" ({self.help})" if self.help else "")
 
 
 @dataclass
@@ -55,9 +56,14 @@ class _Version:
 
     state: State = "LOADING"
     reason: str = ""
+    help: str = ""
     model: ServedModel | None = None
     loaded: tuple[Fingerprint, ModelOptions] | None = None
     refused: tuple[Fingerprint, ModelOptions] | None = None
+
+    def note(self, error: UserError) -> None:
+        """Keeps what stands against the version."""
+        self.reason, self.help = error.message, error.help or ""
 
 
 @dataclass
@@ -156,7 +162,7 @@ class Repository:
     def index(self) -> list[Entry]:
         """Every version of every model with its state."""
         return [
-            Entry(name, number, version.state, version.reason)
+            Entry(name, number, version.state, version.reason, version.help)
             for name in self.names()
             for number, version in sorted(self._slots[name].versions.items(), key=lambda item: _order(item[0]))
         ]
@@ -255,11 +261,11 @@ class Repository:
         """Notes that a model can't even be looked at; versions that serve go on."""
         if any(version.reason == error.message for version in slot.versions.values()):
             return  # it was told when polling found it first
-        for version in slot.versions.values():
-            version.reason = error.message
         if not slot.versions:
-            slot.versions[""] = _Version("UNAVAILABLE", error.message)
-        self._warn(Entry(name, "", "UNAVAILABLE", error.message))
+            slot.versions[""] = _Version("UNAVAILABLE")
+        for version in slot.versions.values():
+            version.note(error)
+        self._warn(Entry(name, "", "UNAVAILABLE", error.message, error.help or ""))
 
     def _warn(self, entry: Entry) -> None:
         if self._has_started:
@@ -298,10 +304,11 @@ class Repository:
             statistics = self._statistics[name, number]
             model = await _in_thread(open_model, name, number, path, mark[1], self._open_session, statistics)
         except UserError as error:
-            version.refused, version.reason = mark, error.message
+            version.refused = mark
+            version.note(error)
             if version.model is None:
                 version.state = "UNAVAILABLE"
-            self._warn(Entry(name, number, "UNAVAILABLE", error.message))
+            self._warn(Entry(name, number, "UNAVAILABLE", error.message, error.help or ""))
             return
         model.start()
         old, version.model = version.model, model

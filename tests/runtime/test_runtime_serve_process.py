@@ -362,6 +362,11 @@ def test_models_that_cannot_be_loaded_are_told(save_classifier: SaveModel, tmp_p
     assert "is not an ONNX file, or it is damaged" in refused(tmp_path / "noise.onnx")
     assert "there is no model at" in refused(tmp_path / "nothing.onnx")
     assert "is not an ONNX file" in refused(save_classifier(), tmp_path / "noise.onnx")
+    assert "= help: a model is an .onnx file; `netspec export lenet5 -o lenet5.onnx` makes" in refused("lenet5")
+    (tmp_path / "spec.yaml").write_text("netspec: 1")
+    assert f"`netspec export {tmp_path}/spec.yaml -o {tmp_path}/spec.onnx`" in refused(tmp_path / "spec.yaml")
+    (tmp_path / "empty.onnx").touch()
+    assert "= help: export it again" in refused(tmp_path / "empty.onnx")
     (tmp_path / "other.onnx").write_bytes(b"noise too")
     both = started(tmp_path / "noise.onnx", tmp_path / "other.onnx").stderr
     assert "error: " in both and "(and 1 more can't be loaded)" in both

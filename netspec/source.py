@@ -10,7 +10,7 @@ class Source:
     """A text with a name: a spec file, or a value given on the command line."""
 
     name: str
-    text: str
+    text: str = field(repr=False)  # a span of it is shown often, the whole of it would be in the way
     _lines: list[str] = field(default_factory=list, repr=False)
 
     def line(self, number: int) -> str:

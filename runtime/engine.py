@@ -13,6 +13,7 @@ import onnxruntime as ort
 from runtime.complaints import error_text, model_error, spec_help
 from runtime.engine_options import EngineOptions
 from runtime.errors import DeviceError, ModelError
+from runtime.model_path import is_stream
 from runtime.providers import PROVIDERS, TITLES, check_works, device_error, providers_of
 
 # Every failure reaches the caller as an exception; the same text on stderr, from C++, would only be noise.
@@ -49,7 +50,7 @@ def check_readable(path: Path) -> None:
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a directory, not an ONNX file")
-        if path.exists() and not path.is_file():
+        if is_stream(path):
             raise ModelError(f"{path} is not a regular file")
         with path.open("rb") as file:
             empty = not file.read(1)

@@ -1,5 +1,6 @@
-"""How a model is named on the command line."""
+"""The files of a model: how it is named on the command line, and what may stand in their place."""
 
+import stat
 from pathlib import Path
 
 from runtime.errors import ModelError
@@ -17,6 +18,15 @@ def find_model(path: Path) -> Path:
     if not file.is_file():
         raise ModelError(f"the directory {path} holds no model.onnx", help=_help(path))
     return file
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a pipe, a socket or a device stands for a file: to read it may be to wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # told when it is read
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _help(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from google.protobuf import json_format, text_format
 
 from runtime.errors import ModelError
+from runtime.model_path import is_stream
 from runtime.protocol.messages import POOL, Message, ModelConfig
 
 # Real ones have a few hundred lines.
@@ -58,6 +59,8 @@ def parse_config(path: Path) -> ConfigText:
     Raises:
         ModelError: the file cannot be read, or is no model configuration; the message has the line and column.
     """
+    if is_stream(path):
+        raise ModelError(f"{path} is not a regular file")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime.engine_options import MAX_SECONDS
 from runtime.errors import DeviceError, ModelError
+from runtime.model_path import is_stream
 from runtime.protocol.config_device import device_fields
 from runtime.protocol.config_fields import check_fields
 from runtime.protocol.config_text import ConfigText, parse_config, parse_json
@@ -227,7 +228,10 @@ def _file(config: ConfigText, path: str, nth: int, name: str, folder: Path | Non
     """A file that the configuration names; one that came with a request may name none."""
     if folder is None:
         raise config.error(path, f"names the file '{name}'; a request to load a model may name none", None, nth)
-    return folder.joinpath(*within, _file_name(config, path, name, nth))
+    file = folder.joinpath(*within, _file_name(config, path, name, nth))
+    if is_stream(file):
+        raise config.error(path, f"names the file '{name}', which is not a regular one", None, nth)
+    return file
 
 
 def _file_name(config: ConfigText, path: str, name: str, nth: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -186,6 +187,17 @@ def test_what_cannot_be_done_is_refused_where_it_stands(
     where = f"{folder / 'config.pbtxt'}:{place}" if place else str(folder / "config.pbtxt")
     assert caught.value.message.startswith(f"{where}: ")
     assert words in caught.value.message + (caught.value.help or "")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+def test_nothing_waits_for_a_pipe_in_the_place_of_a_file(folder: Path, read: Callable[[str], ModelOptions]) -> None:
+    os.mkfifo(folder / "names.txt")
+    with pytest.raises(ModelError, match=r":1:41: .*'names\.txt', which is not a regular one"):
+        read('output { name: "y" data_type: TYPE_FP32 label_filename: "names.txt" }')
+    (folder / "config.pbtxt").unlink()
+    os.mkfifo(folder / "config.pbtxt")
+    with pytest.raises(ModelError, match=r"config\.pbtxt is not a regular file"):
+        read_config(folder / "config.pbtxt", CPU)
 
 
 def test_a_field_without_effect_is_warned_of_when_the_model_is_loaded(

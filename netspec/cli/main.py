@@ -5,6 +5,7 @@ Ours are where they are by rule, `<package>.cli.<name>:command`, so no installed
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -103,6 +104,10 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             tell_interrupted()
             ctx.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise click.ClickException("no space is left on the disk that the output goes to") from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)]

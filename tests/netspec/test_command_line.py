@@ -326,6 +326,16 @@ def test_the_console_script_and_the_module_are_the_same() -> None:
         assert done.stderr == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        for arguments in (("summary", "lenet5"), ("explain", "lenet5", "conv1"), ("list",)):
+            command = [sys.executable, "-m", "netspec", *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+            assert done.returncode == 1
+            assert done.stderr == "Error: no space is left on the disk that the output goes to\n"
+
+
 def test_a_pipe_that_closes_early_is_passed_over_in_silence() -> None:
     command = f"{sys.executable} -m netspec summary resnet | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)

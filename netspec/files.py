@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,9 +21,12 @@ def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
             need not, and large files are written faster than a disk takes them.
 
     Raises:
-        OSError: the folder can't be written to, or the disk is full.
+        OSError: the folder can't be written to, the disk is full, or a device or pipe is at `path`.
     """
     path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # As the superuser `-o /dev/null` would otherwise put a file in the device's place, for the whole machine.
+        raise OSError(errno.EINVAL, "it is a device or a pipe, which a file can't take the place of", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import OutputError
+from runtime.model_path import is_stream
 
 
 def check_place(path: Path) -> None:
     """Raises OutputError when no file can be written at `path`, so that no work is done in vain."""
     if path.is_dir():
         raise OutputError(f"{path} is a directory; name a .npz file in it")
+    _refuse_stream(path)
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no directory {path.parent}")
     if not os.access(path.parent, os.W_OK):
@@ -46,9 +48,16 @@ def _stack(path: Path, name: str, rows: Sequence[np.ndarray]) -> np.ndarray:
     return stacked.astype(str) if stacked.dtype.hasobject else stacked
 
 
+def _refuse_stream(path: Path) -> None:
+    # As the superuser `--output /dev/null` would put a file in the device's place, for the whole machine.
+    if is_stream(path):
+        raise OutputError(f"cannot write {path}: it is a device or a pipe, which a file can't take the place of")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when all went well."""
+    _refuse_stream(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield unfinished

@@ -326,6 +326,17 @@ def test_the_console_script_and_the_module_are_the_same() -> None:
         assert done.stderr == ""
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+@pytest.mark.parametrize("command", [("compile", "lenet5", "-o"), ("schema", "-o"), ("export", "lenet5", "-o")])
+def test_no_file_takes_the_place_of_a_device_or_a_pipe(command: tuple[str, ...], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    result = run(*command, pipe)
+    assert result.exit_code != 0 and result.exc_info is not None and result.exc_info[0] is SystemExit
+    assert "device or a pipe" in result.output
+    assert pipe.is_fifo()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_a_full_disk_is_told() -> None:
     with Path("/dev/full").open("w") as full:

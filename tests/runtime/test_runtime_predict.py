@@ -1,6 +1,7 @@
 """``netspec predict``: images and arrays in, classes or outputs out, and clear errors with the right exit code."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,8 @@ def test_raw_outputs_go_to_a_file(classifier: Path, array: Path, images: np.ndar
 def test_an_output_that_cannot_be_written(classifier: Path, array: Path, tmp_path: Path) -> None:
     assert "there is no directory" in refused(classifier, array, "--output", tmp_path / "no" / "raw.npz")
     assert "is a directory" in refused(classifier, array, "--output", tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "device or a pipe" in refused(classifier, array, "--output", tmp_path / "pipe")
 
 
 def test_a_full_disk_leaves_the_old_file(

@@ -21,6 +21,7 @@ class Pending:
         rows: its rows in a batch; 1 where the model isn't batched.
         group: requests of equal groups may run together; None for one that always runs alone.
         timer: ends its waiting, where that is bounded.
+        is_taken: whether it waits no longer, as it runs or has run.
         arrived_ns: when it came, by `time.perf_counter_ns`.
     """
 
@@ -29,6 +30,7 @@ class Pending:
     rows: int
     group: Hashable
     timer: asyncio.TimerHandle | None = None
+    is_taken: bool = False
     arrived_ns: int = field(default_factory=time.perf_counter_ns)
 
 
@@ -81,6 +83,8 @@ class BatchQueue:
 
     def drop(self, pending: Pending) -> bool:
         """Takes a request out before it runs; False where it runs already or is done."""
+        if pending.is_taken:  # told without the lock, for which the event loop would have to wait for an instance
+            return False
         key = _alone(pending) if pending.group is None else pending.group
         with self._changed:
             group = self._groups.get(key)
@@ -154,6 +158,8 @@ class BatchQueue:
         while group and rows + group[0].rows <= most:
             batch.append(group.popleft())
             rows += batch[-1].rows
+        for pending in batch:
+            pending.is_taken = True
         del self._groups[key]
         if group:
             self._reinsert(key, group)

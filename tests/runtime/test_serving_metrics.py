@@ -83,6 +83,24 @@ def test_metrics_count_what_was_asked(classifier: Path) -> None:
     assert samples["netspec_connections", frozenset()] >= 1
 
 
+def test_what_is_refused_before_it_is_read_is_counted(classifier: Path) -> None:
+    bodies: list[tuple[bytes, dict[str, str]]] = [
+        (b"{}", {"Inference-Header-Content-Length": "-1"}),
+        (b"{}", {"Content-Encoding": "gzip"}),
+        (b"{}", {"Content-Encoding": "br"}),
+        (bytes(2000), {}),
+        (bytes(2000), {"Content-Encoding": "identity"}),
+    ]
+    with serving(classifier, "--max-body", "1000") as served:
+        for body, headers in bodies:
+            asked = urllib.request.Request(f"{served.url}/v2/models/model/infer", body, headers)
+            with pytest.raises(urllib.error.HTTPError):
+                urllib.request.urlopen(asked, timeout=10)
+        samples = scraped(served)
+    kinds = {"invalid": 2, "unsupported_media": 1, "too_large": 2}
+    assert {kind: value(samples, "netspec_errors_total", kind=kind) for kind in kinds} == kinds
+
+
 def test_counts_go_on_when_a_model_is_replaced_or_unloaded_and_loaded(classifier: Path) -> None:
     def act(name: str) -> None:
         urllib.request.urlopen(f"{served.url}/v2/repository/models/model/{name}", b"{}", timeout=10).close()

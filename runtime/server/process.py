@@ -173,8 +173,11 @@ class _Process:
             await asyncio.to_thread(self._tracing.close)
         closing = asyncio.ensure_future(self._repository.close())
         await asyncio.wait([closing], timeout=max(0.0, deadline - loop.time()) + 0.1)
+        # What still reads a model that nobody will ask, in a thread, would be waited for however long it takes.
+        reading = asyncio.ensure_future(loop.shutdown_default_executor())
+        await asyncio.wait([reading], timeout=0.1)
         log.info("stopped" if closing.done() else "stopped while a model was still running")
-        return closing.done()
+        return closing.done() and reading.done()
 
     def _check_models(self, broken: Sequence[Entry]) -> None:
         """Tells of models that can't be loaded; raises ModelError where what is needed isn't there."""

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -201,6 +202,33 @@ def test_a_stop_while_the_model_loads(classifier: Path, number: signal.Signals) 
         finally:
             process.kill()
     assert process.returncode == 0
+
+
+LOADS_THE_SECOND_FOREVER = """
+import sys, time, runtime.session as session
+make = session.Session.__init__
+
+def load(self, path, *options):
+    if path.parent.name == "2":
+        print("loading", file=sys.stderr, flush=True)
+        time.sleep(60)
+    make(self, path, *options)
+
+session.Session.__init__ = load
+"""
+
+
+def test_a_model_that_still_loads_is_not_waited_for(classifier: Path, tmp_path: Path) -> None:
+    file = tmp_path / "repository" / "model" / "1" / "model.onnx"
+    file.parent.mkdir(parents=True)
+    shutil.copy(classifier, file)
+    options = ("--repository", tmp_path / "repository", "--poll", "0.1")
+    with serving(*options, before=LOADS_THE_SECOND_FOREVER) as served:
+        shutil.copytree(file.parent, file.parent.with_name("2"))
+        served.wait_for("loading")
+        served.process.terminate()
+        assert served.end(5) == 0
+    assert served.log.splitlines()[-1].endswith(" stopped")
 
 
 def test_no_request_is_lost_while_many_come(classifier: Path) -> None:

@@ -20,7 +20,7 @@ from runtime.server.address import bind
 from runtime.server.http import HttpServer
 from runtime.server.limits import ConnectionLimits, raise_file_limit
 from tests.runtime.conftest import SaveModel
-from tests.runtime.served import serving
+from tests.runtime.served import Served, serving
 
 Connect = Callable[[], socket.socket]
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -260,6 +260,28 @@ def test_answers_that_nobody_reads_do_not_pile_up(save_model: SaveModel) -> None
             assert file.readline() == b"HTTP/1.1 200 OK\r\n"
             headers = http.client.parse_headers(file)
             assert len(file.read(int(headers["content-length"]))) > 8_000_000
+
+
+def test_urls_and_hosts_that_clients_make_up_are_not_kept(classifier: Path) -> None:
+    def resident(served: Served) -> float:
+        with urllib.request.urlopen(f"{served.url}/metrics", timeout=10) as reply:
+            lines = reply.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith("process_resident_memory_bytes")).split()[1])
+
+    with serving(classifier) as served, closing(http.client.HTTPConnection(*served.address, timeout=10)) as client:
+
+        def ask(number: int) -> None:
+            made_up = f"{number:060000}"
+            for path, host in ((f"/v2/models/{made_up}/infer", "localhost"), ("/v2", made_up)):
+                client.request("POST", path, b"{}", {"Host": host})
+                assert client.getresponse().read()
+
+        for number in range(50):
+            ask(number)
+        before = resident(served)
+        for number in range(50, 400):
+            ask(number)
+        assert resident(served) - before < 10_000_000
 
 
 def test_the_limit_of_files_is_raised_and_bounds_the_connections() -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import lru_cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -74,7 +73,6 @@ def build_app(
     return App(Infer(repository, bodies, workers), app)
 
 
-@lru_cache(1024)
 def asked_model(path: str) -> tuple[str, str] | None:
     """The model and version (empty for the newest) whose inference a path names, None for another path."""
     if not path.startswith(MODELS) or not path.endswith(INFER):

@@ -102,12 +102,13 @@ class Inference:
 
     async def _answer(self, received: Received) -> Message:
         message = received.read()
+        model = self._repository.model(message.model_name, message.model_version)
         if self._pending and self._pending + received.size > self._max_pending:
             full = "the requests that wait fill the memory that they may have; try again later"
-            raise Refused(Reason.OVERLOADED, full, retry_after=1)
+            raise model.refused(Refused(Reason.OVERLOADED, full, retry_after=1))
         self._pending += received.size
         try:
-            with self._repository.model(message.model_name, message.model_version) as model:
+            with model:
                 is_long = received.size > LARGE_TEXT and any(spec.dtype.hasobject for spec in model.inputs)
                 try:
                     question = await _perhaps_in_thread(is_long, read_request, message, model)

@@ -1,6 +1,7 @@
 """The options of ``netspec serve``, in groups; their defaults are those of the settings that they become."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -45,7 +46,7 @@ def _is_url(text: str) -> bool:
 
 
 def _setting(
-    of: type[ModelOptions | Settings], flag: str, kind: click.ParamType, metavar: str | None, help: str
+    of: type[ModelOptions | Settings], flag: str, kind: "click.ParamType[Any]", metavar: str | None, help: str
 ) -> Decorator:
     """An option for the field of its name, whose default is its own, and is told."""
     default = getattr(of, flag.removeprefix("--").replace("-", "_"))

@@ -77,7 +77,10 @@ def _create(path: Path, options: EngineOptions, device: str) -> Any:
         if device == "cpu":
             raise model_error(path, error) from None
         _create(path, EngineOptions("cpu"), "cpu")  # a model that is at fault itself fails here too, and says so
-        raise device_error(device, error_text(error)) from None
+        text = error_text(error)
+        if options.cuda_graph and "graph capture" in text:
+            raise DeviceError(f"{path} cannot be run as a CUDA graph: {text}", help="leave cuda_graph out") from None
+        raise device_error(device, text) from None
     _check_runs_there(path, session, device)
     return session
 

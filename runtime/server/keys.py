@@ -15,6 +15,7 @@ from pathlib import Path
 
 from runtime.errors import SecretError
 from runtime.serving.refused import Reason, Refused
+from runtime.text_file import read_text
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ KEYS_VARIABLE = "NETSPEC_API_KEYS"
 ADMIN_VARIABLE = "NETSPEC_ADMIN_KEYS"
 # A shorter key can be guessed.
 SHORTEST_KEY = 16
-MAX_FILE_BYTES = 2**20
 NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 KEY = re.compile(r"[!-~]+")  # what stands in a header unchanged
 
@@ -75,7 +75,7 @@ class Ring:
         """Reads the keys; raises SecretError when the file can't be read or is wrong."""
         if self.path is not None:
             self._stamp = _stamp(self.path)
-            self.keys = read_keys(_read(self.path), str(self.path))
+            self.keys = _read(self.path)
         elif self.variable is not None:
             self.keys = read_keys(os.environ[self.variable].replace("\n", ","), f"${self.variable}", ",")
 
@@ -85,7 +85,7 @@ class Ring:
             return
         self._stamp = stamp
         try:
-            self.keys = read_keys(_read(self.path), str(self.path))
+            self.keys = _read(self.path)
         except SecretError as error:
             log.error("the keys stay as they were: %s", error.message)
         else:
@@ -120,18 +120,8 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise SecretError(f"cannot read the keys in {path}: {error.strerror}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise SecretError(f"{path} is larger than {MAX_FILE_BYTES} bytes, and so no file of keys")
-    try:
-        return content.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise SecretError(f"{path} is not ASCII text: byte {error.start} is no character of it") from None
+def _read(path: Path) -> dict[bytes, str]:
+    return read_keys(read_text(path, "a file of keys", "ASCII", SecretError), str(path))
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def serve(
     stopping: Stopping,
     open_session: OpenSession = Session,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what was accepted and returns.
+    """Serves until SIGTERM or SIGINT, then finishes what was accepted and ends the process.
 
     Args:
         source: where the models come from.
@@ -75,8 +75,10 @@ def serve(
         repository = Repository(source, _read_override, open_session)
         process = _Process(repository, needed, settings, tell, listener, rpc_listener)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            if not runner.run(process.run(stopping)):
-                stopping.at_once()  # a model still runs, in a thread that nothing can end
+            runner.run(process.run(stopping))
+            # Here, with nothing left to be done: a model may still run, and the threads of gRPC and ONNX Runtime go on
+            # whatever else is taken down around them.
+            stopping.at_once()
 
 
 @contextlib.contextmanager
@@ -137,8 +139,8 @@ class _Process:
         self._limits = ConnectionLimits(connections=raise_file_limit(settings.max_connections))
         self._tracing = None if settings.traces is None else _tracing(settings.traces)
 
-    async def run(self, stopping: Stopping) -> bool:
-        """Serves until it is stopped; returns whether nothing is left that runs."""
+    async def run(self, stopping: Stopping) -> None:
+        """Serves until it is stopped, and answers what was accepted."""
         loading = asyncio.create_task(self._repository.start())
         front = await asyncio.to_thread(self._front)
         failed = await loading
@@ -151,12 +153,13 @@ class _Process:
         gc.freeze()
         gc.set_threshold(GARBAGE)
         gc.enable()
+        asked = _asked(stopping)
         self._announce(rpc_port)
         with _background(self._watch_keys(), *self._polling()):
-            await _asked(stopping)
+            await asked.wait()
             log.info("stopping: what was accepted is answered, for %g s at most", self._settings.drain)
             self._repository.draining = True
-        return await self._end(front)
+        await self._end(front)
 
     def _front(self) -> Any:
         # It takes as long to import as a model takes to load, and neither waits for the other.
@@ -164,7 +167,7 @@ class _Process:
 
         return Front(self._repository, self._settings, self._keys, self._limits, self._tracing)
 
-    async def _end(self, front: Any) -> bool:
+    async def _end(self, front: Any) -> None:
         """Answers what was accepted, for as long as that may take."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.drain
@@ -174,7 +177,6 @@ class _Process:
         closing = asyncio.ensure_future(self._repository.close())
         await asyncio.wait([closing], timeout=max(0.0, deadline - loop.time()) + 0.1)
         log.info("stopped" if closing.done() else "stopped while a model was still running")
-        return closing.done()
 
     def _check_models(self, broken: Sequence[Entry]) -> None:
         """Tells of models that can't be loaded; raises ModelError where what is needed isn't there."""
@@ -240,12 +242,12 @@ def _told(models: Sequence[ServedModel], url: str) -> str:
     return f"{', '.join(names[:SHOWN_NAMES]) or 'nothing yet'}{more} at {url}"
 
 
-async def _asked(stopping: Stopping) -> None:
-    """Returns when the process is asked to end."""
+def _asked(stopping: Stopping) -> asyncio.Event:
+    """What is set when the process is asked to end."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     stopping.call(lambda: loop.call_soon_threadsafe(asked.set))
-    await asked.wait()
+    return asked
 
 
 @contextlib.contextmanager

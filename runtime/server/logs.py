@@ -68,12 +68,16 @@ def _shown(value: Any) -> str:
 class _Queue(QueueHandler):
     """Hands records to the thread that writes them; drops them when too many wait."""
 
+    def __init__(self, waiting: queue.SimpleQueue[logging.LogRecord | None]) -> None:
+        super().__init__(waiting)
+        self._waiting = waiting
+
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record  # it is formatted in this process, so it needs no making ready for another
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        if self.queue.qsize() < MAX_WAITING:
-            self.queue.put(record)
+        if self._waiting.qsize() < MAX_WAITING:
+            self._waiting.put(record)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
-"""TLS for REST and gRPC, from certificate files that are checked before anything listens."""
+"""TLS for REST and gRPC, from certificate files that are checked before anything listens, and whenever they change."""
 
 import contextlib
+import logging
 import ssl
 import time
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import SecretError
+from runtime.stamp import Stamp, stamp
+
+log = logging.getLogger(__name__)
 
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which `ssl` has no name for.
 NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
@@ -59,6 +63,10 @@ class Certificates:
         authorities = None if self.client_ca is None else _read(self.client_ca)
         return _read(self.key), _read(self.certificate), authorities
 
+    def stamps(self) -> list[Stamp | None]:
+        """What changes with the files."""
+        return [stamp(path) for path in filter(None, (self.certificate, self.key, self.client_ca))]
+
     def _refuse_passphrase(self) -> str:
         raise SecretError(
             f"the key {self.key} has a passphrase",
@@ -77,6 +85,43 @@ class Certificates:
         if b"PRIVATE KEY-----" not in _read(self.key):
             return SecretError(f"{self.key} holds no private key in PEM format")
         return SecretError(f"cannot use {self.certificate} with {self.key}: {error.reason or error}")
+
+
+class Shown:
+    """The certificates that new connections are shown; those that stand keep what they were shown.
+
+    Attributes:
+        context: what HTTP over TLS needs; it stays, whatever it shows.
+        pem: what gRPC needs, see `Certificates.pem`; another object when it has changed.
+    """
+
+    def __init__(self, certificates: Certificates) -> None:
+        """Reads the files; raises SecretError."""
+        self._certificates = certificates
+        self._stamps = certificates.stamps()
+        self.context = self._newest = certificates.context()
+        self.context.sni_callback = self._choose
+        self.pem = certificates.pem()
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Has a connection show the newest: OpenSSL asks at each handshake, also where the client names no server."""
+        connection.context = self._newest
+
+    def refresh(self) -> None:
+        """Reads files that have changed. Those that can't be read or are wrong are told, and what is shown stays."""
+        stamps = self._certificates.stamps()
+        if stamps == self._stamps:
+            return
+        try:
+            newest, pem = self._certificates.context(), self._certificates.pem()
+        except SecretError as error:
+            if stamps == self._certificates.stamps():
+                self._stamps = stamps
+                log.error("the certificates stay as they were: %s", error.message)
+            return
+        if stamps == self._certificates.stamps():  # else they are being written, and are looked at again
+            self._stamps, self._newest, self.pem = stamps, newest, pem
+            log.info("read the certificates in %s", self._certificates.certificate)
 
 
 def _shown(context: ssl.SSLContext, path: Path) -> Sequence[dict[str, Any]]:

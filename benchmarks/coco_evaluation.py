@@ -39,7 +39,7 @@ def measure() -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         run, truth, results = Path(folder) / "run", Path(folder) / "truth.json", Path(folder) / "results.json"
         netspec = netspec_command()
-        spec = str(SPECS / "scenes_yolo.yaml")
+        spec = str(SPECS / "scenes_anchor_free.yaml")
         subprocess.run([netspec, "train", spec, "--out", str(run), "--device", "cpu", "--epochs", "1"], check=True)
         subprocess.run([netspec, "export", str(run)], check=True)
         evaluate = [netspec, "evaluate", str(run), "--format", "json"]

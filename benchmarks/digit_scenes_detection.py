@@ -1,6 +1,6 @@
 """Detectors trained from nothing on digit scenes: mean average precision at an IoU of 0.5, and minutes.
 
-`python -m benchmarks.digit_scenes_detection yolo` trains one of them.
+`python -m benchmarks.digit_scenes_detection yolov3` trains one of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.scenes import Variant, train
 
-NAMES = ("yolo", "ssd", "faster_rcnn")
+NAMES = ("yolov3", "anchor_free", "ssd", "faster_rcnn")
 
 
 def main() -> bool:

@@ -22,7 +22,7 @@ from netspec import load
 
 NAMES = ("resnet50", "densenet121", "googlenet", "vgg16")
 LIMITS = {"TorchScript": 3, "dynamo": 10}
-ROUNDS = {"TorchScript": 5, "dynamo": 2}
+ROUNDS = {"TorchScript": 5, "dynamo": 4}
 
 
 def times_of(name: str) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,7 +155,7 @@ def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapp
     layer = network.layer(path)
     op = layer["op"]
     assert op is not None
-    inputs = tuple(network.layer(node)["output"] for node in layer["inputs"])
+    inputs = tuple([network.nodes[node]["output"] for node in layer["inputs"]])
     try:
         lowering = lowering_of(op)
     except LookupError as error:
@@ -170,7 +170,7 @@ def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapp
         maker = network.layer(first)["op"]
         whole = None if isinstance(maker, Part) else maker  # a part is a view of what others may read
         if readers[first] == 1 and whole is not None and lowering_of(whole).overwritable:
-            cast(Any, module).inplace = True
+            module.__dict__["inplace"] = True  # past `__setattr__`, as in `Container`
     return OwnTensor(module) if isinstance(module, OwnParameter) else module
 
 
@@ -217,7 +217,8 @@ def _allocate(plan: Plan, names: dict[str, str]) -> tuple[list[Step], int, dict[
     steps: list[Step] = []
     for index, step in enumerate(plan.steps):
         sources = tuple([where[value] for value in step.reads])
-        free += [where[value] for value in ends.get(index, ())]
+        if index in ends:
+            free += [where[value] for value in ends[index]]
         for value in step.writes:
             if free:
                 where[value] = free.pop()

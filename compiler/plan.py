@@ -76,20 +76,20 @@ def plans_of(network: Network) -> dict[str, Plan]:
             continue  # made of an earlier use
         plan = Plan(use.module, use.path, tuple(use.reads), tuple(use.path + name for name in gives[use.module]))
         plans[use.module] = plan
+        prefix = f"{use.module}." if use.module else ""
         for member in use.members:
             inner = uses.get(member)
             if inner is None:
                 layer = network.layer(member)
-                parts = tuple(f"{member}.{name}" for name in results_of(network, member))
-                plan.steps.append(Step(layer["module"], member, layer["inputs"], parts or (member,)))
+                module, reads = layer["module"], layer["inputs"]
+                writes = tuple([f"{member}.{name}" for name in results_of(network, member)]) or (member,)
             else:
-                writes = tuple(inner.path + name for name in gives[inner.module])
-                plan.steps.append(Step(inner.module, inner.path, tuple(inner.reads), writes))
-        prefix = f"{use.module}." if use.module else ""
-        for step in plan.steps:
-            name = step.module.removeprefix(prefix)
-            if step.module.startswith(prefix) and "." not in name:
-                plan.children.setdefault(name, step.module)
+                module, reads = inner.module, tuple(inner.reads)
+                writes = tuple([member + name for name in gives[module]])
+            plan.steps.append(Step(module, member, reads, writes))
+            name = module.removeprefix(prefix)
+            if module.startswith(prefix) and "." not in name:
+                plan.children.setdefault(name, module)
     root = plans[""]
     root.reads, root.gives = network.inputs, tuple(network.outputs.values())
     return plans

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.errors import SecretError
+from runtime.server.stamp import Stamp, stamp
 from runtime.serving.refused import Reason, Refused
-from runtime.stamp import Stamp, stamp
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import SecretError
-from runtime.stamp import Stamp, stamp
+from runtime.server.stamp import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,9 @@ class Certificates:
         _check_dates(self.certificate, _shown(context, self.certificate))
         if self.client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
+            # Who comes back with a ticket isn't checked again, though the authorities may have changed.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
             try:
                 context.load_verify_locations(self.client_ca)
             except ssl.SSLError:
@@ -114,10 +117,10 @@ class Shown:
             return
         try:
             newest, pem = self._certificates.context(), self._certificates.pem()
-        except SecretError as error:
+        except (SecretError, OSError) as error:  # one may go away between two looks
             if stamps == self._certificates.stamps():
                 self._stamps = stamps
-                log.error("the certificates stay as they were: %s", error.message)
+                log.error("the certificates stay as they were: %s", error)
             return
         if stamps == self._certificates.stamps():  # else they are being written, and are looked at again
             self._stamps, self._newest, self.pem = stamps, newest, pem

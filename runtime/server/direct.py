@@ -15,7 +15,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from runtime.server.connection import LimitedProtocol
 from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import asked_model
-from runtime.server.rest.bodies import aligned
 from runtime.server.rest.infer import Admitted, Asked, Headers, Infer, reply_to
 from runtime.server.rest.replies import CLOSE, STOPPING, Reply, refusal
 from runtime.serving.refused import Refused
@@ -266,14 +265,14 @@ class Exchange:
     def _run(self) -> None:
         if self._admitted is None:
             return
-        body, self._parts = aligned(self._parts, self._admitted.json_size or 0), []
+        parts, self._parts = self._parts, []
         try:
-            self._asked = self._infer.ask(self._admitted, body, self)
+            self._asked = self._infer.ask(self._admitted, parts, self)
         except Exception as error:
             self._send(reply_to(error))
             return
         if self._asked is None:
-            self._start(self._infer.answer(self._admitted, body))
+            self._start(self._infer.answer_parts(self._admitted, parts))
 
     def _start(self, answering: Coroutine[Any, Any, Reply]) -> None:
         """Answers in a task."""

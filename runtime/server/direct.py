@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from runtime.server.connection import LimitedProtocol
 from runtime.server.limits import ConnectionLimits
 from runtime.server.rest.app import asked_model
+from runtime.server.rest.bodies import Arriving, told_length
 from runtime.server.rest.infer import Admitted, Asked, Headers, Infer, reply_to
 from runtime.server.rest.replies import CLOSE, STOPPING, Reply, refusal
 from runtime.serving.refused import Refused
@@ -40,9 +42,14 @@ class Direct:
 
 
 class DirectProtocol(LimitedProtocol):
-    """HTTP on one connection; inference requests don't go through the ASGI application where `direct` is there."""
+    """HTTP on one connection; inference requests don't go through the ASGI application where `direct` is there.
+
+    Attributes:
+        rest: where the next bytes are to be read into, those of a large body; None for all others.
+    """
 
     direct: Direct | None = None
+    rest: memoryview | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -67,9 +74,18 @@ class DirectProtocol(LimitedProtocol):
         """A piece of a body has arrived."""
         if isinstance(self.cycle, Exchange):
             self.note_body(len(body))
-            self.cycle.receive(body)
+            self.rest = self.cycle.receive(body)
         else:
             super().on_body(body)
+
+    def body_read(self, size: int) -> None:
+        """So many bytes have been read into `rest`, past the parser."""
+        self.note_body(size)
+        self.rest = self.cycle.fill(size)
+        if self.rest is None:
+            self.parser = httptools.HttpRequestParser(self)  # that of this request would wait for its body
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
 
     def on_message_complete(self) -> None:
         """A request has arrived whole."""
@@ -170,11 +186,11 @@ class Exchange:
         "_admitted",
         "_asked",
         "_begun",
+        "_body",
         "_connection",
         "_infer",
         "_is_due",
         "_is_whole",
-        "_parts",
         "_refusal",
         "_task",
         "keep_alive",
@@ -193,9 +209,9 @@ class Exchange:
         self._admitted: Admitted | None = None
         self._asked: Asked | None = None
         self._refusal: Reply | None = None  # not the exception, whose traceback would hold what has been read
-        self._parts: list[bytes] = []
         try:
             self._admitted = infer.admit(headers, name, version)
+            self._body = Arriving(told_length(headers), self._admitted.json_size or 0)
         except Refused as refused:
             self._refusal = refusal(refused)
 
@@ -207,10 +223,17 @@ class Exchange:
         elif self._is_whole:
             self._run()
 
-    def receive(self, part: bytes) -> None:
-        """Takes a piece of the body."""
-        if self._admitted is not None:
-            self._parts.append(part)
+    def receive(self, part: bytes) -> memoryview | None:
+        """Takes a piece of the body; returns the memory that the rest is to be read into, None to get it likewise."""
+        if self._admitted is None:
+            return None
+        self._body.add(part)
+        return self._body.rest
+
+    def fill(self, size: int) -> memoryview | None:
+        """So many bytes have been read into the memory; returns what is left of it, None if nothing is."""
+        self._body.fill(size)
+        return self._body.rest
 
     def end(self) -> None:
         """The body is whole."""
@@ -265,14 +288,14 @@ class Exchange:
     def _run(self) -> None:
         if self._admitted is None:
             return
-        parts, self._parts = self._parts, []
+        body = self._body.whole()
         try:
-            self._asked = self._infer.ask(self._admitted, parts, self)
+            self._asked = self._infer.ask(self._admitted, body, self)
         except Exception as error:
             self._send(reply_to(error))
             return
         if self._asked is None:
-            self._start(self._infer.answer_parts(self._admitted, parts))
+            self._start(self._infer.answer(self._admitted, body))
 
     def _start(self, answering: Coroutine[Any, Any, Reply]) -> None:
         """Answers in a task."""
@@ -311,6 +334,8 @@ class Exchange:
         if self._admitted is not None:
             self._admitted.room.leave()
             self._admitted = None
+            if self._connection.cycle is self:
+                self._connection.rest = None  # what still comes is no body any more
 
 
 @lru_cache(1024)

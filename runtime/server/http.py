@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from runtime.server.address import listen
 from runtime.server.direct import Direct, DirectProtocol, protocol
 from runtime.server.limits import ConnectionLimits
+from runtime.server.reader import SIZE, Reader
 
 BACKLOG = 2048
 # New connections in one turn of the event loop, which by itself takes one: a busy server would leave them waiting.
@@ -58,6 +59,7 @@ class HttpServer:
         self._head_seconds = limits.head_seconds
         self._context = context
         self._state = ServerState()
+        self._memory = memoryview(bytearray(SIZE))
 
     @property
     def connections(self) -> int:
@@ -119,8 +121,8 @@ class HttpServer:
         connections = [each for each in self._state.connections if isinstance(each, DirectProtocol)]
         return [connection for connection in connections if connection.is_unanswered]
 
-    def _connection(self) -> DirectProtocol:
-        return self._protocol(self._config, self._state, {}, asyncio.get_running_loop())
+    def _connection(self) -> Reader:
+        return Reader(self._protocol(self._config, self._state, {}, asyncio.get_running_loop()), self._memory)
 
     async def _sweep(self) -> None:
         """Every second, for ever: the date in answers, and an end to connections that take too long."""

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -203,10 +204,11 @@ def test_a_full_queue_is_503_before_the_body(served: Served, address: tuple[str,
         asker.close()
 
 
-def test_the_room_of_bodies_is_given_back(address: tuple[str, int]) -> None:
-    for _ in range(20):  # of which eight would fill it
+@pytest.mark.parametrize(("sent", "length"), [(1, 50_000), (100_000, 190_000)])
+def test_the_room_of_bodies_is_given_back(address: tuple[str, int], sent: int, length: int) -> None:
+    for _ in range(20):  # of which eight at most would fill it
         asker = Connection(address)
-        asker.say(request(b"{", length=50_000))
+        asker.say(request(bytes(sent), length=length))
         asker.close()
 
     def is_answered() -> bool:
@@ -254,6 +256,41 @@ def test_whatever_is_framed_however(
     asker.close()
 
 
+@QUICK
+@given(
+    rows=st.lists(st.integers(1, 12_000), min_size=1, max_size=3),
+    cuts=st.lists(st.integers(0, 300_000), max_size=6),
+    lead=st.integers(0, 20),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_large_bodies_arrive_whole_in_whatever_pieces(
+    lasting: tuple[str, int], rows: list[int], cuts: list[int], lead: int, seed: int
+) -> None:
+    """One after another on a connection, of up to 96 kB, with JSON of any length before the numbers."""
+    generator = np.random.default_rng(seed)
+    arrays = [generator.standard_normal((count, 2), np.float32) for count in rows]
+    sent = b""
+    for array in arrays:
+        tensor = {
+            "name": "x",
+            "shape": array.shape,
+            "datatype": "FP32",
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode() + b" " * lead
+        sent += request(head + array.tobytes(), f"Inference-Header-Content-Length: {len(head)}")
+    asker = Connection(lasting)
+    places = [0, *sorted(cuts), len(sent)]
+    asker.say(*(sent[begin:end] for begin, end in pairwise(places)), request(body_of(7)))
+    for array in arrays:
+        status, headers, body = asker.answer()
+        assert status == 200
+        numbers = body[int(headers["inference-header-content-length"]) :]
+        np.testing.assert_array_equal(np.frombuffer(numbers, np.float32).reshape(-1, 2), array)
+    assert json.loads(asker.answer()[2])["outputs"][0]["data"] == [7, 7]
+    asker.close()
+
+
 @pytest.mark.parametrize("header", ["X-Nothing: 1", "Expect: 100-continue"])
 def test_a_body_over_the_limit_is_not_read_to_its_end(address: tuple[str, int], header: str) -> None:
     """The answer can be read by who goes on sending; who sends for long is cut off."""
@@ -270,13 +307,15 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(address: tuple[str, int], 
 
 
 @pytest.mark.parametrize("header", ["X-Nothing: 1", "Upgrade: no"])
-def test_a_body_that_ends_too_soon_is_told(address: tuple[str, int], header: str) -> None:
+@pytest.mark.parametrize(("sent", "length"), [(3, 100), (100_000, 190_000)])
+def test_a_body_that_ends_too_soon_is_told(address: tuple[str, int], header: str, sent: int, length: int) -> None:
     asker = Connection(address)
     asker.say(request(body_of(1)))
     assert asker.answer()[0] == 200
-    asker.say(request(b"abc", header, length=100))
+    asker.say(request(bytes(sent), header, length=length))
     asker.socket.shutdown(socket.SHUT_WR)
     status, _, body = asker.answer()
-    assert (status, body) == (400, b'{"error":"the body ends after 3 of 100 bytes"}')
+    assert status == 400
+    assert json.loads(body)["error"] == f"the body ends after {sent} of {length} bytes"
     assert asker.ended()
     asker.close()

@@ -169,9 +169,10 @@ def test_what_is_too_large_ends_the_connection(save_echo: SaveModel) -> None:
         assert one.file.read() == b""
 
 
-def test_a_body_that_takes_too_long_is_given_up(save_echo: SaveModel) -> None:
+@pytest.mark.parametrize("size", [100, 500_000])
+def test_a_body_that_takes_too_long_is_given_up(save_echo: SaveModel, size: int) -> None:
     with serving(save_echo(), before=IMPATIENT) as served, client(served) as one:
-        one.send(post(asked(1, 2))[:-5])
+        one.send(post(bytes(size))[:-5])
         status, headers, told = one.answer()
         assert (status, json.loads(told)) == (408, {"error": "the body did not arrive within 0.3 s"})
         assert headers["connection"] == "close"

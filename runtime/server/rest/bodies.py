@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from starlette.types import Receive
 
 from runtime.server.rest.compression import ENCODINGS, decompress
@@ -14,7 +15,9 @@ from runtime.serving.refused import Reason, Refused
 
 # Room for an image of 3 × 2048 × 2048 numbers, five characters each.
 DEFAULT_MAX_BODY = 64 * 2**20
-# Where memory for bytes begins in Python; numbers in it are aligned where their offset is.
+# The rest of a body that is longer is read straight into its memory.
+READ_DIRECTLY = 64 * 2**10
+# Where memory for bytes begins in Python, and in NumPy; numbers in it are aligned where their offset is.
 ALIGNMENT = 16
 # What a task is cancelled with whose body takes too long.
 TOO_SLOW = "too slow"
@@ -43,10 +46,59 @@ def told_length(headers: Mapping[bytes, bytes]) -> int:
 
 def aligned(parts: Sequence[bytes], json_size: int) -> memoryview:
     """A body in one piece, laid so that every number behind `json_size` bytes of JSON is aligned."""
-    lead = -json_size % ALIGNMENT
+    lead = _lead(json_size)
     if len(parts) == 1 and not lead:
         return memoryview(parts[0])
     return memoryview(b"".join((bytes(lead), *parts)))[lead:]
+
+
+def _lead(json_size: int) -> int:
+    return -json_size % ALIGNMENT
+
+
+class Arriving:
+    """A body of known length while it arrives; a large one is read straight into its memory, whose bytes are `aligned`.
+
+    Attributes:
+        rest: the memory of a large one that isn't filled yet; None for a small one, and for one that is whole.
+    """
+
+    __slots__ = ("_json_size", "_length", "_parts", "_whole", "rest")
+
+    def __init__(self, length: int, json_size: int) -> None:
+        """A body of `length` bytes, the first `json_size` of which are JSON."""
+        self._length = length
+        self._json_size = json_size
+        self._parts: list[bytes] = []
+        self._whole: memoryview | None = None
+        self.rest: memoryview | None = None
+
+    def add(self, part: bytes) -> None:
+        """Takes the next bytes."""
+        if self._parts or (self._whole is None and self._length - len(part) < READ_DIRECTLY):
+            self._parts.append(part)
+            return
+        if self._whole is None:
+            lead = _lead(self._json_size)
+            # Unlike what Python's own types give, it isn't cleared first.
+            self._whole = np.empty(lead + self._length, np.uint8).data[lead:]
+            self.rest = self._whole
+        assert self.rest is not None
+        self.rest[: len(part)] = part
+        self.fill(len(part))
+
+    def fill(self, size: int) -> None:
+        """So many bytes have been read into `rest`."""
+        assert self.rest is not None
+        self.rest = self.rest[size:] or None
+
+    def whole(self) -> memoryview:
+        """All of it; it is given once."""
+        if self._whole is None:
+            parts, self._parts = self._parts, []
+            return aligned(parts, self._json_size)
+        whole, self._whole = self._whole, None
+        return whole
 
 
 class ClientGone(Exception):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from runtime.protocol.elements import size_of
 from runtime.protocol.tensors import invalid, shown
 from runtime.server.rest.answer import json_elements, write_answer
-from runtime.server.rest.bodies import Bodies, ClientGone, Room, aligned, told_length
+from runtime.server.rest.bodies import Bodies, ClientGone, Room, told_length
 from runtime.server.rest.compression import WORTH_COMPRESSING, accepted_encoding, compress
 from runtime.server.rest.json_text import uncollected
 from runtime.server.rest.replies import INTERNAL, STOPPING, Reply, refusal
@@ -114,19 +114,17 @@ class Infer:
         """The refusal of a body that hasn't arrived within so many seconds, None where it may still."""
         return self._bodies.too_slow() if seconds > self._bodies.limits.seconds else None
 
-    def ask(self, admitted: Admitted, parts: Sequence[bytes], waiter: Any) -> "Asked | None":
+    def ask(self, admitted: Admitted, body: memoryview, waiter: Any) -> "Asked | None":
         """Asks for a `waiter`, as `ServedModel.submit` has them; None where to read the request takes a thread.
-
-        `parts` are its body.
 
         Raises:
             Refused: the request is wrong, or the model can't take it.
         """
         model = self._model(admitted)
-        if _text_size(sum(map(len, parts)), admitted.json_size, model) > LARGE_BODY:
+        if _text_size(body, admitted.json_size, model) > LARGE_BODY:
             return None
         try:
-            question = _read(aligned(parts, admitted.json_size or 0), admitted.json_size, model)
+            question = _read(body, admitted.json_size, model)
         except Refused as refused:
             raise model.refused(refused) from None
         return Asked(model, question, model.submit(question.inference, waiter))
@@ -138,17 +136,11 @@ class Infer:
             return None
         return write_answer(asked.model, asked.question, result)
 
-    async def answer_parts(self, admitted: Admitted, parts: list[bytes]) -> Reply:
-        """The answer to a request whose body comes in parts, which are taken; raises Refused."""
-        body = await self._in_thread(aligned, parts, admitted.json_size or 0)
-        parts.clear()  # so that it isn't there twice
-        return await self.answer(admitted, body)
-
     async def answer(self, admitted: Admitted, body: memoryview) -> Reply:
         """The answer to a whole request; raises Refused."""
         with self._model(admitted) as model:
             try:
-                if _text_size(len(body), admitted.json_size, model) > LARGE_BODY:
+                if _text_size(body, admitted.json_size, model) > LARGE_BODY:
                     question = await self._read_large(admitted, body, model)
                 else:
                     question = _read(body, admitted.json_size, model)
@@ -205,9 +197,9 @@ def reply_to(error: BaseException) -> Reply:
     return refusal(INTERNAL)
 
 
-def _text_size(size: int, told: int | None, model: ServedModel) -> int:
-    """How many of a body's bytes are JSON or text, which is what takes long to read."""
-    return size if told is None or any(spec.dtype.hasobject for spec in model.inputs) else told
+def _text_size(body: memoryview, told: int | None, model: ServedModel) -> int:
+    """How many bytes of a body are JSON or text, which is what takes long to read."""
+    return len(body) if told is None or any(spec.dtype.hasobject for spec in model.inputs) else told
 
 
 def _read(body: memoryview, told: int | None, model: ServedModel) -> Question:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.errors import SecretError
+from runtime.server.stamp import Stamp, stamp
 from runtime.serving.refused import Reason, Refused
 from runtime.text_file import read_text
 
@@ -69,21 +70,21 @@ class Ring:
     path: Path | None = None
     variable: str | None = None
     keys: Digests = field(default_factory=dict)
-    _stamp: tuple[int, int, int] | None = None
+    _stamp: Stamp | None = None
 
     def load(self) -> None:
         """Reads the keys; raises SecretError when the file can't be read or is wrong."""
         if self.path is not None:
-            self._stamp = _stamp(self.path)
+            self._stamp = stamp(self.path)
             self.keys = _read(self.path)
         elif self.variable is not None:
             self.keys = read_keys(os.environ[self.variable].replace("\n", ","), f"${self.variable}", ",")
 
     def refresh(self) -> None:
         """Reads a file that has changed. One that can't be read or is wrong is told, and the old keys stay."""
-        if self.path is None or (stamp := _stamp(self.path)) == self._stamp:
+        if self.path is None or (found := stamp(self.path)) == self._stamp:
             return
-        self._stamp = stamp
+        self._stamp = found
         try:
             self.keys = _read(self.path)
         except SecretError as error:
@@ -109,15 +110,6 @@ def ring(path: Path | None, variable: str) -> Ring:
     found = Ring(path, variable if path is None and variable in os.environ else None)
     found.load()
     return found
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file: also when it's replaced by another of the same time."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _read(path: Path) -> dict[bytes, str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from runtime.errors import ModelError, UserError
 from runtime.serving.declared import check_declared
+from runtime.serving.memory import give_back_freed_memory
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
 from runtime.serving.refused import Reason, Refused
@@ -332,6 +333,7 @@ class Repository:
             if version.model is None:
                 version.state = "UNAVAILABLE"
             self._warn(Entry(name, number, "UNAVAILABLE", error.message))
+            await asyncio.to_thread(give_back_freed_memory)
             return
         model.start()
         old, version.model = version.model, model
@@ -339,6 +341,8 @@ class Repository:
         log.info("version %s of '%s' is ready on %s (%s)", number, name, model.device, model.device_reason)
         if old is not None:
             await old.close()
+            del old  # and with it its weights
+            await asyncio.to_thread(give_back_freed_memory)
 
 
 def open_model(
@@ -397,6 +401,8 @@ async def _retire(name: str, number: str, version: _Version, reason: str = "") -
     if model is not None:
         version.state = "UNLOADING"
         await model.close()
+        del model  # and with it its weights
+        await asyncio.to_thread(give_back_freed_memory)
         log.info("version %s of '%s' is unloaded", number, name)
     version.state, version.reason = "UNAVAILABLE", reason
 

@@ -141,7 +141,7 @@ def test_a_gpu_that_is_not_there(classifier: Path, count: int, found: str, monke
 
 def test_a_cuda_graph_needs_fixed_shapes(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = onnxruntime.InferenceSession(classifier, providers=["CPUExecutionProvider"])
-    monkeypatch.setattr("runtime.engine.load", lambda path, options: Engine(bare, "cuda", "as asked"))
+    monkeypatch.setattr("runtime.engine.load", lambda path, options, cancellation: Engine(bare, "cuda", "as asked"))
     with pytest.raises(DeviceError, match=r"fixed shapes, and 'image' of .* is float32 \[batch, 1, 4, 4\]"):
         Session(classifier, EngineOptions("cuda", cuda_graph=True))
 

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import platform
 import resource
 import socket
 import threading
@@ -13,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
@@ -305,3 +307,41 @@ def test_the_log_of_requests_has_those_that_end_too_soon(classifier: Path) -> No
             status, body = answer(client)
         assert (status, json.loads(body)) == (400, {"error": "the body ends after 3 of 100 bytes"})
         served.wait_for('"status": 400')
+
+
+@pytest.fixture
+def heavy(save_model: SaveModel) -> Path:
+    """A model with 40 MB of weights in blocks of a megabyte, as the layers of a network have them: x [n, 512] → y."""
+    count = 40
+    nodes = [
+        helper.make_node("MatMul", ["x" if not index else f"h{index}", f"w{index}"], [f"h{index + 1}"])
+        for index in range(count)
+    ]
+    drawn = np.random.default_rng(0)
+    weights = {f"w{index}": drawn.standard_normal((512, 512), np.float32) for index in range(count)}
+    shape = [1, 512]
+    output = f"h{count}"
+    return save_model(
+        nodes, [("x", TensorProto.FLOAT, shape)], [(output, TensorProto.FLOAT, shape)], weights, name="heavy.onnx"
+    )
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what other C libraries keep is left to them")
+def test_what_a_model_took_is_given_back(heavy: Path) -> None:
+    with serving(heavy) as served:
+        pages = Path(f"/proc/{served.process.pid}/statm")
+
+        def megabytes() -> float:
+            return int(pages.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+        def call(act: str) -> None:
+            url = f"{served.url}/v2/repository/models/heavy/{act}"
+            urllib.request.urlopen(url, b"{}", timeout=20).close()
+
+        call("load")
+        loaded = megabytes()
+        for _ in range(4):
+            call("load")
+        assert megabytes() < loaded + 20
+        call("unload")
+        assert megabytes() < loaded - 8  # glibc keeps up to 16 MB at the end of its pool

@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 BENCHMARKS := reference_outputs validate_startup inference_overhead export_speed training_step construction \
   summary_speed scale detection_export detection_postprocessing training_step_zoo detection_training_step \
   yolo_training_step exported_latency export_zoo serving.start serving.mlp serving.resnet18 serving.overload \
-  serving.soak
+  serving.soak serving.idle
 
 export ORT_DISABLE_TELEMETRY := 1
 

@@ -120,7 +120,7 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     readers.update(network.outputs.values())
     drawing = nullcontext() if weights is None else _Undrawn()
     with without_collections(), torch.random.fork_rng(devices=[]), drawing:
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for path, layer in network.layers():
             if layer["module"] not in modules and not isinstance(layer["op"], Part):
                 modules[layer["module"]] = _leaf(network, path, readers, weights)

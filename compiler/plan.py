@@ -109,14 +109,14 @@ def _uses(network: Network) -> dict[str, _Use]:
     """Every use of a container that holds a layer, with what crosses its border."""
     uses = {"": _Use("", "", "")}
     around: dict[str, tuple[_Use, ...]] = {}
+    parents = {path: path.rpartition(".")[0] for path in network.nodes}
 
-    def enclosing(path: str) -> tuple[_Use, ...]:
-        """The uses around a node or container, outermost first, without the network itself."""
-        parent = path.rpartition(".")[0]
+    def within(parent: str) -> tuple[_Use, ...]:
+        """The uses that hold what is in a container, outermost first, without the network itself."""
         if parent not in around:
             found: tuple[_Use, ...] = ()
             if parent:
-                found = enclosing(parent)
+                found = within(parent.rpartition(".")[0])
                 container = network.containers.get(parent)
                 if container is not None and container.kind != OVER:
                     outer = found[-1].path if found else ""
@@ -129,19 +129,19 @@ def _uses(network: Network) -> dict[str, _Use]:
     for path, layer in network.layers():
         if isinstance(layer["op"], Part):
             continue
-        inside = enclosing(path)
+        parent = parents[path]
+        inside = within(parent)
         uses[inside[-1].path if inside else ""].members[path] = None
-        parent = path.rpartition(".")[0]
         for value in layer["inputs"]:
-            if value.rpartition(".")[0] == parent:
+            if parents[value] == parent:
                 continue  # crosses no border
             for use in inside:
                 if not value.startswith(use.path + "."):
                     use.reads[value] = None
-            for use in enclosing(value):
+            for use in within(parents[value]):
                 if not path.startswith(use.path + "."):
                     use.gives[value[len(use.path) :]] = None
     for value in network.outputs.values():
-        for use in enclosing(value):
+        for use in within(parents[value]):
             use.gives[value[len(use.path) :]] = None
     return uses

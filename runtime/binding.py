@@ -1,7 +1,7 @@
 """How a session is run: straight, with tensors bound to a device, or over buffers that stay where they are."""
 
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,7 +41,8 @@ class BoundRun:
 class FixedBuffers:
     """Inputs and outputs in buffers on the device that are made once, as a CUDA graph needs them.
 
-    A run copies its inputs in and its outputs out; the graph is recorded by the first. One run at a time.
+    A run copies its inputs in and its outputs out. ONNX Runtime records a graph for each thread that runs, so all runs
+    are done by one, whoever calls: the first records, and those after it only play. One run at a time.
     """
 
     def __init__(
@@ -60,16 +61,18 @@ class FixedBuffers:
             self._binding.bind_ortvalue_input(name, value)
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
-        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cuda-graph")
 
     def __call__(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Runs once; see `Runner`."""
-        with self._lock:
-            for name, array in feeds.items():
-                self._inputs[name].update_inplace(np.ascontiguousarray(array))
-            self._session.run_with_iobinding(self._binding)
-            # on the CPU an array would be a view of the buffer, which the next run writes over
-            return [np.array(self._outputs[name].numpy()) for name in names]
+        return self._thread.submit(self._run, names, feeds).result()
+
+    def _run(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        for name, array in feeds.items():
+            self._inputs[name].update_inplace(np.ascontiguousarray(array))
+        self._session.run_with_iobinding(self._binding)
+        # on the CPU an array would be a view of the buffer, which the next run writes over
+        return [np.array(self._outputs[name].numpy()) for name in names]
 
 
 def without_fixed_shape(specs: Sequence[TensorSpec]) -> TensorSpec | None:

@@ -38,11 +38,11 @@ class NumberedIds:
     """The ids of images and classes of which nothing else is known."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        """Numbers `files`, by their names where all of them are different numbers."""
+        """Numbers `files`, by their names where all of them are different numbers of at most 64 bits."""
         stems = [file.stem for file in files]
         numbered = all(stem.isascii() and stem.isdecimal() for stem in stems)
         numbers = [int(stem) for stem in stems] if numbered else []
-        if len(set(numbers)) < len(set(files)):
+        if len(set(numbers)) < len(set(files)) or max(numbers) >= 2**63:
             numbers = list(range(1, len(files) + 1))
         self._images = dict(zip(reversed(files), reversed(numbers), strict=True))  # a file's first place counts
 

@@ -18,6 +18,11 @@ SIDE_FILE = re.compile(
     r"External data path: (\".+?\")|but ('.+?') points outside|stored in (.+?), but it is a symbolic"
 )
 
+# That memory ran out, within a bound of it too, or that a device or one of its libraries failed.
+DEVICE = re.compile(
+    r"allocate memory|bad_alloc|out of memory|smaller than requested bytes|(?:CUDA|CU[A-Z]+) failure \d|TensorRT EP"
+)
+
 
 def model_error(path: Path, error: Exception) -> ModelError:
     """ONNX Runtime's complaint about the model at `path`."""
@@ -63,7 +68,7 @@ def run_error(error: Exception) -> InputError | RunError:
     asked = re.search(r"allocate memory for requested buffer of size (\d+)", text)
     if asked and int(asked[1]) > _memory_bytes():
         return InputError(f"the model would need {int(asked[1]) / 2**30:,.0f} GiB for this input, more than there is")
-    if isinstance(error, MemoryError) or re.search(r"allocate memory|bad_alloc|out of memory|CUDA failure|CUDNN", text):
+    if isinstance(error, MemoryError) or DEVICE.search(text):
         return RunError(f"the model could not be run: {text}")
     return InputError(f"the model cannot compute on this input: {text}")
 

@@ -29,20 +29,40 @@ class Engine:
     reason: str
 
 
-def load(path: Path, options: EngineOptions) -> Engine:
+class Cancellation:
+    """Ends loads that nobody waits for any more, those that have begun and those to come."""
+
+    def __init__(self) -> None:
+        self._loading: list[Any] = []
+        self._is_cancelled = False
+
+    def include(self, options: Any) -> None:
+        """Includes the load that has these options of ONNX Runtime."""
+        self._loading.append(options)
+        if self._is_cancelled:
+            options.set_load_cancellation_flag(True)
+
+    def cancel(self) -> None:
+        """Has them end with an error; ONNX Runtime looks for this between its steps."""
+        self._is_cancelled = True
+        for options in self._loading:
+            options.set_load_cancellation_flag(True)
+
+
+def load(path: Path, options: EngineOptions, cancellation: Cancellation | None = None) -> Engine:
     """Loads the model at `path`; weights in a side file are found beside the model, and nowhere else.
 
     Raises:
-        ModelError: the file is missing, damaged, or not a model that this ONNX Runtime can run.
+        ModelError: the file is missing, damaged, or not a model that this ONNX Runtime can run; or its load was ended.
         DeviceError: the device was named and does not work here; the message says why.
     """
     check_readable(path)
     if options.device != "auto":
-        return Engine(_create(path, options, options.device), options.device, "as asked")
+        return Engine(_create(path, options, options.device, cancellation), options.device, "as asked")
     try:
-        return Engine(_create(path, options, "cuda"), "cuda", "auto: CUDA works here")
+        return Engine(_create(path, options, "cuda", cancellation), "cuda", "auto: CUDA works here")
     except DeviceError as error:
-        return Engine(_create(path, options, "cpu"), "cpu", f"auto: {error.message}")
+        return Engine(_create(path, options, "cpu", cancellation), "cpu", f"auto: {error.message}")
 
 
 def check_readable(path: Path) -> None:
@@ -64,21 +84,28 @@ def check_readable(path: Path) -> None:
         raise ModelError(f"the model {path} is empty", help="export it again: the file was not written to its end")
 
 
-def _create(path: Path, options: EngineOptions, device: str) -> Any:
+def _create(path: Path, options: EngineOptions, device: str, cancellation: Cancellation | None) -> Any:
     """An InferenceSession whose first provider is the device's own."""
     check_works(device, options)
+    chosen = _session_options(options, device)
+    if cancellation is not None:
+        cancellation.include(chosen)
     try:
         session = ort.InferenceSession(
             path,
-            _session_options(options, device),
+            chosen,
             providers=providers_of(device, options),
             enable_fallback=0,  # else a failing device is announced on stdout and replaced by the CPU
         )
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         if device == "cpu":
             raise model_error(path, error) from None
-        _create(path, EngineOptions("cpu"), "cpu")  # a model that is at fault itself fails here too, and says so
-        raise device_error(device, error_text(error)) from None
+        # A model that is at fault itself fails here too, and says so.
+        _create(path, EngineOptions("cpu"), "cpu", cancellation)
+        text = error_text(error)
+        if options.cuda_graph and "graph capture" in text:
+            raise DeviceError(f"{path} cannot be run as a CUDA graph: {text}", help="leave cuda_graph out") from None
+        raise device_error(device, text) from None
     _check_runs_there(path, session, device)
     return session
 

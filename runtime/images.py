@@ -111,5 +111,9 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16-bit pixels (mode I;16, or I in older Pillows) as one of 8 bits; Pillow would clip them."""
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """A grey image of 16-bit pixels (mode I;16, or I in older Pillows) as one of 8 bits; Pillow would clip them.
+
+    A value may stand for what is transparent; there it is white.
+    """
+    pixels = np.asarray(image)
+    return Image.fromarray(np.where(pixels == image.info.get("transparency"), 255, pixels >> 8).astype(np.uint8))

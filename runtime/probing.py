@@ -54,7 +54,12 @@ def pixels(shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
 def known_shape(
     spec: TensorSpec, contract: ImageContract | None, rows: int, given: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """The shape of an input for `rows` rows, with −1 for a size that is free and of which nothing is known."""
+    """The shape of an input for `rows` rows, with −1 for a size that is free and of which nothing is known.
+
+    It is empty where the model says nothing of the shape and none is `given`.
+    """
+    if not spec.shape:
+        return tuple(given or ())
     sizes: Mapping[Dimension, int] = _image_sides(contract) if given is None else dict(enumerate(given))
     return tuple(
         size if isinstance(size, int) else rows if axis == 0 else sizes.get(axis, -1)

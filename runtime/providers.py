@@ -5,6 +5,7 @@ import ctypes
 import io
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import onnxruntime as ort
@@ -19,6 +20,11 @@ TENSORRT = "TensorrtExecutionProvider"
 # The providers that a device runs on, the best first; nodes that one cannot run go to the next.
 PROVIDERS: dict[str, list[str]] = {"cpu": [CPU], "cuda": [CUDA, CPU], "tensorrt": [TENSORRT, CUDA, CPU]}
 TITLES = {"cpu": "the CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
+
+# What both providers read as yes; TensorRT's refuses "1".
+ON = "True"
+
+_PRELOADING = threading.Lock()
 
 Provider = tuple[str, dict[str, str]]
 
@@ -51,19 +57,19 @@ def _cuda_options(device: str, options: EngineOptions) -> dict[str, str]:
         # By default the arena doubles each time, and a bound would be reached long before that much is used.
         chosen |= {"gpu_mem_limit": str(options.gpu_memory), "arena_extend_strategy": "kSameAsRequested"}
     if options.cuda_graph and device == "cuda":
-        chosen["enable_cuda_graph"] = "1"
+        chosen["enable_cuda_graph"] = ON
     return chosen
 
 
 def _tensorrt_options(options: EngineOptions) -> dict[str, str]:
     chosen = {"device_id": str(options.device_id or 0)}
     if options.fp16:
-        chosen["trt_fp16_enable"] = "1"
+        chosen["trt_fp16_enable"] = ON
     if options.cuda_graph:
-        chosen["trt_cuda_graph_enable"] = "1"
+        chosen["trt_cuda_graph_enable"] = ON
     if options.engine_cache is not None:
         for kind in ("engine", "timing"):
-            chosen |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(options.engine_cache.resolve())}
+            chosen |= {f"trt_{kind}_cache_enable": ON, f"trt_{kind}_cache_path": str(options.engine_cache.resolve())}
     return chosen
 
 
@@ -100,7 +106,8 @@ def _why_unavailable(device: str, device_id: int) -> str | None:
 
 def _preload_cuda() -> None:
     """Loads the CUDA libraries that came as wheels, which the system's loader does not find by itself."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+    # It prints what it does not find. All threads have one stdout: two that put it back out of turn would lose it.
+    with _PRELOADING, contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
 
 

@@ -111,7 +111,7 @@ def _fitted(path: Path, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
 def _converted(path: Path, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     if spec.dtype.hasobject and array.dtype.kind == "U":
         return array.astype(object)
-    if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+    if spec.dtype.hasobject or not np.can_cast(array.dtype, spec.dtype, "same_kind"):
         raise InputError(f"{path}: the input '{spec.name}' is {spec}, given {describe(array)}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"{path} holds NaN or infinity")

@@ -29,10 +29,12 @@ class Session:
         metadata: what the exporter wrote into the file about labels and preprocessing.
     """
 
-    def __init__(self, path: str | Path, options: EngineOptions = AUTO) -> None:
-        """Loads the model at `path`; see `runtime.engine.load` for the errors raised."""
+    def __init__(
+        self, path: str | Path, options: EngineOptions = AUTO, cancellation: engine.Cancellation | None = None
+    ) -> None:
+        """Loads the model at `path`; see `runtime.engine.load` for the errors raised, and for `cancellation`."""
         self.path = Path(path)
-        loaded = engine.load(self.path, options)
+        loaded = engine.load(self.path, options, cancellation)
         self.device = loaded.device
         self.device_reason = loaded.reason
         self.inputs = tuple(_tensor_spec(self.path, argument) for argument in loaded.session.get_inputs())

@@ -4,61 +4,37 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 
 import click
-import numpy as np
-import onnxruntime
 
 from benchmarks.measuring import Result, keep, worst
-from benchmarks.serving.compared import THREADS, Case, Turns, compare, table
+from benchmarks.serving.compared import THREADS, Measurement, Turns, table, title
 from benchmarks.serving.loadgen import load_process
-from benchmarks.serving.models import bare_session, zoo_model
+from benchmarks.serving.models import zoo_model
 from benchmarks.serving.others import Rival, available
 from benchmarks.serving.processes import netspec_serve
-from benchmarks.serving.wire import exchanges, infer_path
 
 MODEL = "resnet18"
 IMAGES = 8
 CONCURRENCIES = (1, 8, 32)
 
 
-def title(server: str, form: str, concurrency: int) -> str:
-    return f"{server}, {form}, {concurrency}"
+def ours(measurement: Measurement) -> dict[str, Turns]:
+    """What our own server does, by the titles of the cases."""
+    cases = measurement.cases("netspec", True, CONCURRENCIES) + measurement.cases("netspec", False, (8,))
+    with netspec_serve(measurement.path, "--threads", str(THREADS)) as server:
+        return measurement.compare(server, cases)
 
 
-class Measurement:
-    """The model, its images, and what the raw session makes of them."""
-
-    def __init__(self, path: Path, load: Executor, rounds: int, seconds: float) -> None:
-        self._path = path
-        self._load = load
-        self._rounds = rounds
-        self._seconds = seconds
-        self._raw: onnxruntime.InferenceSession = bare_session(path, THREADS)
-        drawn = np.random.default_rng(0)
-        self._feeds = [{"image": drawn.standard_normal((1, 3, 224, 224), np.float32)} for _ in range(IMAGES)]
-        self._outputs = [self._raw.run(None, feeds)[0] for feeds in self._feeds]
-
-    def ours(self) -> dict[str, Turns]:
-        cases = self._cases("netspec", True, CONCURRENCIES) + self._cases("netspec", False, (8,))
-        with netspec_serve(self._path, "--threads", str(THREADS)) as server:
-            return compare(server, self._load, self._raw, self._feeds, cases, self._rounds, self._seconds)
-
-    def theirs(self, rival: Rival) -> dict[str, Turns]:
-        """The same of another server, in one round: its figures are only stated."""
-        found: dict[str, Turns] = {}
-        for concurrencies in ((1,), CONCURRENCIES[1:]):
-            cases = self._cases(rival.title, rival.takes_binary, concurrencies)
-            with rival.serve(self._path, THREADS, concurrencies[0]) as server:
-                found |= compare(server, self._load, self._raw, self._feeds, cases, 1, self._seconds)
-        return found
-
-    def _cases(self, server: str, binary: bool, concurrencies: Sequence[int]) -> list[Case]:
-        sent = exchanges(infer_path(MODEL), self._feeds, self._outputs, binary)
-        form = "binary" if binary else "JSON"
-        return [Case(title(server, form, concurrency), sent, concurrency) for concurrency in concurrencies]
+def theirs(measurement: Measurement, rival: Rival) -> dict[str, Turns]:
+    """The same of another server, in one round: its figures are only stated."""
+    found: dict[str, Turns] = {}
+    for concurrencies in ((1,), CONCURRENCIES[1:]):
+        cases = measurement.cases(rival.title, rival.takes_binary, concurrencies)
+        with rival.serve(measurement.path, THREADS, concurrencies[0]) as server:
+            found |= measurement.compare(server, cases, rounds=1)
+    return found
 
 
 def results(rows: dict[str, Turns], absent: list[str], rounds: int, seconds: float) -> list[Result]:
@@ -93,10 +69,11 @@ def main(dry_run: bool, rounds: int, seconds: float, ours_only: bool) -> None:
     """Measure, print the ratios, and exit with 1 where one is missed."""
     rivals, absent = ([], []) if ours_only else available()
     with tempfile.TemporaryDirectory() as folder, load_process() as load:
-        measurement = Measurement(zoo_model(MODEL, Path(folder)), load, rounds, seconds)
-        rows = measurement.ours()
+        path = zoo_model(MODEL, Path(folder))
+        measurement = Measurement(path, (1, 3, 224, 224), IMAGES, THREADS, load, rounds, seconds)
+        rows = ours(measurement)
         for rival in rivals:
-            rows |= measurement.theirs(rival)
+            rows |= theirs(measurement, rival)
     print(table(rows))
     for server in absent:
         print(f"{server}: no environment here")

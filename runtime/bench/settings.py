@@ -31,12 +31,15 @@ def ways(base: EngineOptions, device: Device, tried: Tried) -> list[EngineOption
 
     On the CPU these are 1, 2, 4, … threads up to one for each core, each with one instance and with as many as the
     cores have room for.
+
+    Raises:
+        DeviceError: several instances are asked for of a CUDA graph.
     """
     on_gpu = device != "cpu"
     found = []
     for threads in tried.threads or ((None,) if on_gpu else _powers(cores())):
         fitting = GPU_INSTANCES if on_gpu else sorted({1, max(1, cores() // (threads or 1))})
-        for instances in (1,) if base.cuda_graph else tried.instances or fitting:
+        for instances in tried.instances or ((1,) if base.cuda_graph else fitting):
             found.append(replace(base, device=device, threads=threads, instances=instances))
     return found
 

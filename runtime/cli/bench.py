@@ -15,7 +15,7 @@ from runtime.bench.measure import Job, Measured, measure
 from runtime.bench.report import Findings, as_json, show
 from runtime.bench.settings import Tried, batches, is_batched, ways
 from runtime.cli.device_options import DEVICE_OPTIONS, take_options
-from runtime.cli.options import Seconds, device_option, options
+from runtime.cli.options import Seconds, device_option, format_option, options
 from runtime.engine_options import MAX_THREADS, Device, EngineOptions
 from runtime.errors import DeviceError, InputError, UserError
 from runtime.model_path import find_model
@@ -76,14 +76,7 @@ def read_shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, .
 @click.option(
     "--seconds", type=Seconds(), default=30, show_default=True, metavar="S", help="How long to measure in all."
 )
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A table for people, or JSON.",
-)
+@format_option("A table for people, or JSON.")
 def command(
     model: Path,
     threads: tuple[int, ...],
@@ -131,6 +124,8 @@ def _feeds(session: Session, shapes: dict[str, tuple[int, ...]]) -> dict[str, np
     told = session.metadata.preprocess
     untold = [spec for spec in session.inputs if spec.name not in told]
     images = {spec.name: _image_shape(spec) for spec in untold if len(spec.shape) == IMAGE_RANK}
+    if not specs:
+        raise InputError(f"{session.path} takes no input, so there is nothing to measure with")
     feeds = probe(session, 1, np.random.default_rng(0), images | shapes)
     if not feeds:
         listed = ", ".join(f"'{name}' {spec}" for name, spec in specs.items())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import click
 import orjson
 
-from runtime.cli.options import options, threads_option
+from runtime.cli.options import format_option, options, threads_option
 from runtime.cli.serve_options import MODEL_OPTIONS
 from runtime.deploy import kserve, ray_serve, triton
 from runtime.deploy.models import Deployed, open_models
@@ -71,14 +71,7 @@ ONLY = {
     "--image", metavar="IMAGE", help="kserve: a container image with `netspec serve`, to use in place of Triton."
 )
 @click.option("--force", is_flag=True, help="Replace what is there though another wrote or changed it.")
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to tell what was written.",
-)
+@format_option("How to tell what was written.")
 def command(
     target: Target, models: tuple[Path, ...], folder: Path, name: str | None, force: bool, style: str, **given: Any
 ) -> None:

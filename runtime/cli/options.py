@@ -1,4 +1,4 @@
-"""The options that every command which runs a model has."""
+"""The options that several of the commands have, and how they are put to them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,6 +23,12 @@ threads_option = click.option(
     metavar="N",
     help="CPU threads of one run.  [default: one per core, shared among the instances]",
 )
+
+
+def format_option(help: str, *others: str) -> Decorator:
+    """The option ``--format``, which a command takes as `style`: ``text``, ``json``, and what it knows besides."""
+    styles = click.Choice(["text", "json", *others])
+    return click.option("--format", "style", type=styles, default="text", show_default=True, help=help)
 
 
 def options(group: Sequence[Decorator]) -> Decorator:

@@ -47,8 +47,7 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
     if repository is not None and name is not None:
         raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
     files = _named(models, name)
-    with Stopping() as stopping:
-        ahead = Ahead([*files.values()], options)
+    with Stopping() as stopping, Ahead([*files.values()], options) as ahead:
         # Imported while the models load.
         from runtime.server.process import Needed, serve
 

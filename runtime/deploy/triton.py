@@ -80,8 +80,8 @@ def _give_dims(config: Message) -> None:
 
 def _label_lines(deployed: Deployed, labels: Sequence[str]) -> bytes:
     for label in labels:
-        if len(label.splitlines()) > 1:
+        if label.splitlines() not in ([], [label]):
             raise ModelError(
-                f"{deployed.model.path}: the label {label!r} has several lines, and a file of labels has one"
+                f"{deployed.model.path}: the label {label!r} ends its line, and a file of labels has a line for each"
             )
     return "".join(f"{label}\n" for label in labels).encode()

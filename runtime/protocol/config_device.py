@@ -3,14 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.engine_options import MAX_THREADS, Device
+from runtime.engine_options import GOES_WITH, MAX_THREADS, Device
 from runtime.protocol.config_text import ConfigText
 from runtime.protocol.messages import Message, message_class
 from runtime.serving.options import ModelOptions
-
-# Options of the server for other models: those that a device has no use for don't hold for a model on it.
-_NO_TENSORRT = {"fp16": False, "engine_cache": None}
-_NO_GPU = {**_NO_TENSORRT, "device_id": None, "gpu_memory": None, "cuda_graph": False}
 
 _KINDS = message_class("inference.ModelInstanceGroup").Kind
 _GPU = "optimization.execution_accelerators.gpu_execution_accelerator"
@@ -34,13 +30,16 @@ def device_fields(config: ConfigText, defaults: ModelOptions) -> dict[str, Any]:
             raise config.error("instance_group.gpus", "names a GPU for a model on the CPU", "write kind: KIND_GPU")
         asked["device_id"] = gpus[0]
     if accelerators := message.optimization.execution_accelerators.gpu_execution_accelerator:
+        if any(group.kind == _KINDS.Value("KIND_CPU") for group in message.instance_group):
+            raise config.error(_GPU, "is for models on a GPU", "give its group KIND_GPU")
         asked["fp16"] = _is_half(config, accelerators)
         device = "tensorrt"
     if message.optimization.cuda.graphs:
         if device in ("cpu", "auto"):
             raise config.error("optimization.cuda.graphs", "is for models on a GPU", "give its group KIND_GPU")
         asked["cuda_graph"] = True
-    taken_back = {"cpu": _NO_GPU, "cuda": _NO_TENSORRT}.get(device, {}) if device != defaults.device else {}
+    # Options of the server for other models: those that a device has no use for don't hold for a model on it.
+    taken_back = {name: getattr(ModelOptions, name) for name, devices in GOES_WITH.items() if device not in devices}
     return {**taken_back, **asked, "device": device}
 
 

@@ -12,9 +12,7 @@ from google.protobuf import json_format, text_format
 from runtime.errors import ModelError
 from runtime.model_path import is_stream
 from runtime.protocol.messages import POOL, Message, ModelConfig
-
-# Real ones have a few hundred lines.
-MAX_BYTES = 2**20
+from runtime.text_file import MAX_BYTES, read_text
 
 # Of the text format only what nesting needs: comments and strings are passed over.
 _TOKEN = re.compile(
@@ -61,17 +59,7 @@ def parse_config(path: Path) -> ConfigText:
     """
     if is_stream(path):
         raise ModelError(f"{path} is not a regular file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from None
-    if len(content) > MAX_BYTES:
-        raise ModelError(f"{path} is larger than {MAX_BYTES} bytes: that is no model configuration")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    text = read_text(path, "a model configuration", "UTF-8", ModelError)
     message = ModelConfig()
     try:
         text_format.Parse(text, message, descriptor_pool=POOL)

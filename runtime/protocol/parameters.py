@@ -14,6 +14,8 @@ Parameters = Mapping[str, Any]
 
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
+# What clients send for a priority or a sequence that they don't ask for; False is 0 here.
+_UNSET = (0, "", "0")
 
 
 def timeout_of(parameters: Parameters) -> float | None:
@@ -24,9 +26,9 @@ def timeout_of(parameters: Parameters) -> float | None:
     """
     if not parameters:
         return None
-    if parameters.get("priority", 0) not in (0, "0"):
+    if parameters.get("priority", 0) not in _UNSET:
         raise Refused(Reason.UNSUPPORTED, "the parameter 'priority': requests are answered in the order they come in")
-    if any(parameters.get(name, 0) not in (0, "", "0") for name in _SEQUENCE):
+    if any(parameters.get(name, 0) not in _UNSET for name in _SEQUENCE):
         raise Refused(Reason.UNSUPPORTED, "the parameter 'sequence_id': models here have no state between requests")
     microseconds = parameters.get("timeout", 0)
     if type(microseconds) is not int or not 0 <= microseconds < 2**63:

@@ -24,6 +24,8 @@ from runtime.serving.request import InferenceResult
 
 # Headers of requests that go the common way: their bodies are other than they come, or have to be asked for.
 UNCOMMON = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
+# Longer URLs, which no model's name takes, are left to ASGI: those that are known here stay in memory.
+LONGEST_URL = 1024
 # What a URL has that isn't a plain path: escapes, a query, a host.
 PECULIAR = frozenset(b"%?#:")
 
@@ -157,7 +159,7 @@ class DirectProtocol(LimitedProtocol):
 
     def _exchange(self) -> "Exchange | None":
         """What answers a request whose head has just come; None where ASGI has to."""
-        asked = _asked_model(self.url)
+        asked = _asked_model(self.url) if len(self.url) <= LONGEST_URL else None
         if self.direct is None or asked is None:
             return None
         if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
@@ -260,8 +262,8 @@ class Exchange:
 
     def check_time(self, now: float) -> None:
         """Refuses a body that has taken too long."""
-        if self._is_due and not self._is_whole and not self.response_complete:
-            slow = self._infer.too_slow(now - self._begun)
+        if self._is_due and not self._is_whole and self._admitted is not None:
+            slow = self._infer.too_slow(self._admitted.model, now - self._begun)
             if slow is not None:
                 self.refuse(slow)
 

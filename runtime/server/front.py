@@ -3,12 +3,13 @@
 This imports what the models need nothing of, and so is imported while they load.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import socket
-import ssl
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
@@ -28,6 +29,9 @@ from runtime.server.rest.bodies import Bodies, BodyLimits
 from runtime.server.rest.openapi import Paths
 from runtime.server.settings import Settings
 from runtime.serving.repository import Repository
+
+if TYPE_CHECKING:  # only who asks for TLS waits for it
+    from runtime.server.tls import Shown
 
 
 def other_paths() -> Paths:
@@ -61,16 +65,18 @@ class Front:
 
             self._open_rpc = open_rpc
 
-    async def open(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Begins to answer HTTP on a bound socket, over TLS with a context; raises AddressError."""
+    async def open(self, listener: socket.socket, shown: Shown | None) -> None:
+        """Begins to answer HTTP on a bound socket, over TLS where certificates are shown; raises AddressError."""
         bodies = Bodies(BodyLimits(self._settings.max_body, self._settings.max_pending), self._workers)
         app = build_app(self._repository, self._workers, bodies, self._routes(bodies), other_paths)
-        self._http = HttpServer(self._guarded(app), self._limits, context, self._direct(app))
+        self._http = HttpServer(
+            self._guarded(app), self._limits, None if shown is None else shown.context, self._direct(app)
+        )
         await self._http.open(listener)
 
-    async def open_rpc(self, listener: socket.socket) -> int:
+    async def open_rpc(self, listener: socket.socket, shown: Shown | None) -> int:
         """Begins to answer gRPC at the address that a bound socket holds; returns its port; raises AddressError."""
-        self._rpc = await self._open_rpc(self._repository, self._settings, self._keys, self._tracing, listener)
+        self._rpc = await self._open_rpc(self._repository, self._settings, self._keys, self._tracing, listener, shown)
         return int(self._rpc.port)
 
     async def close(self, seconds: float) -> None:

@@ -13,6 +13,8 @@ from runtime.serving.refused import Reason, Refused
 
 # Names that lead nowhere but to this machine, whoever owns the page.
 LOOPBACK = r"localhost|127(?:\.\d{1,3}){1,3}|\[::1\]"
+# No name is longer, with its port (RFC 1035). Answers about names stay in memory.
+LONGEST_HOST = 262
 
 
 class Hosts:
@@ -29,7 +31,7 @@ class Hosts:
         """Raises Refused where a Host header, of those with names in lower case, has a name that may not ask."""
         if self._is_needed:
             for name, value in headers:
-                if name == b"host" and not self._is_known(value):
+                if name == b"host" and (len(value) > LONGEST_HOST or not self._is_known(value)):
                     raise Refused(Reason.FORBIDDEN, _refusal(value))
 
 

@@ -70,7 +70,6 @@ class HttpServer:
         """Begins to answer on a socket from `runtime.server.address.bind`; raises AddressError."""
         listen(listener, BACKLOG)
         self._listener = listener
-        self._listener = listener
         loop = asyncio.get_running_loop()
         self._servers = [
             await loop.create_server(

@@ -9,13 +9,14 @@ import hmac
 import logging
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.errors import SecretError
+from runtime.server.stamp import Stamp, stamp
 from runtime.serving.refused import Reason, Refused
+from runtime.text_file import read_text
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,6 @@ KEYS_VARIABLE = "NETSPEC_API_KEYS"
 ADMIN_VARIABLE = "NETSPEC_ADMIN_KEYS"
 # A shorter key can be guessed.
 SHORTEST_KEY = 16
-MAX_FILE_BYTES = 2**20
 NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 KEY = re.compile(r"[!-~]+")  # what stands in a header unchanged
 
@@ -70,25 +70,25 @@ class Ring:
     path: Path | None = None
     variable: str | None = None
     keys: Digests = field(default_factory=dict)
-    _stamp: tuple[int, int, int] | None = None
+    _stamp: Stamp | None = None
 
     def load(self) -> None:
         """Reads the keys; raises SecretError when the file can't be read or is wrong."""
         if self.path is not None:
-            self._stamp = _stamp(self.path)
-            self.keys = read_keys(_read(self.path), str(self.path))
+            self._stamp = stamp(self.path)
+            self.keys = _read(self.path)
         elif self.variable is not None:
             self.keys = read_keys(os.environ[self.variable].replace("\n", ","), f"${self.variable}", ",")
 
     def refresh(self) -> None:
         """Reads a file that has changed. One that can't be read or is wrong is told, and the old keys stay."""
-        if self.path is None or (stamp := _stamp(self.path)) == self._stamp:
+        if self.path is None or (found := stamp(self.path)) == self._stamp:
             return
-        self._stamp = stamp
+        self._stamp = found
         try:
-            if stamp is None:
+            if found is None:
                 raise SecretError(f"{self.path} is not there any more, or is no file")
-            self.keys = read_keys(_read(self.path), str(self.path))
+            self.keys = _read(self.path)
         except SecretError as error:
             log.error("the keys stay as they were: %s", error.message)
         else:
@@ -114,32 +114,8 @@ def ring(path: Path | None, variable: str) -> Ring:
     return found
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file: also when it's replaced by another of the same time.
-
-    None where there is none, or a pipe, which is read at the start alone: who waits for its other end answers nobody.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise SecretError(f"cannot read the keys in {path}: {error.strerror}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise SecretError(f"{path} is larger than {MAX_FILE_BYTES} bytes, and so no file of keys")
-    try:
-        return content.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise SecretError(f"{path} is not ASCII text: byte {error.start} is no character of it") from None
+def _read(path: Path) -> dict[bytes, str]:
+    return read_keys(read_text(path, "a file of keys", "ASCII", SecretError), str(path))
 
 
 @dataclass(frozen=True)

@@ -68,25 +68,31 @@ def _shown(value: Any) -> str:
 class _Queue(QueueHandler):
     """Hands records to the thread that writes them; drops them when too many wait."""
 
+    def __init__(self, waiting: queue.SimpleQueue[logging.LogRecord | None]) -> None:
+        super().__init__(waiting)
+        self._waiting = waiting
+
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record  # it is formatted in this process, so it needs no making ready for another
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(queue.Full):
-            self.queue.put_nowait(record)
+        if self._waiting.qsize() < MAX_WAITING:
+            self._waiting.put(record)
 
 
 @contextlib.contextmanager
 def logging_to_stderr(format: Format, level: Level) -> Iterator[Callable[[], None]]:
     """While it is entered, all loggers write to stderr; what waits is written before it is left.
 
-    Gives a function that ends the log early, for a process that is about to end without leaving anything.
+    Gives a function that ends the log early, for a process that is about to end without leaving anything. A signal's
+    handler may call it, whatever it has interrupted.
     """
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.raiseExceptions
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
-    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(MAX_WAITING)
+    # The one queue that may be filled by whoever interrupts its being filled.
+    waiting: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
     writer = threading.Thread(target=_write, args=(waiting, stream), name="log", daemon=True)
     root.handlers[:] = [_Queue(waiting)]
     root.setLevel(level.upper())
@@ -94,8 +100,7 @@ def logging_to_stderr(format: Format, level: Level) -> Iterator[Callable[[], Non
     writer.start()
 
     def end() -> None:
-        with contextlib.suppress(queue.Full):
-            waiting.put(None, timeout=END_SECONDS)
+        waiting.put(None)
         writer.join(END_SECONDS)
 
     try:
@@ -106,7 +111,7 @@ def logging_to_stderr(format: Format, level: Level) -> Iterator[Callable[[], Non
         root.setLevel(level_before)
 
 
-def _write(waiting: queue.Queue[logging.LogRecord | None], stream: logging.Handler) -> None:
+def _write(waiting: queue.SimpleQueue[logging.LogRecord | None], stream: logging.Handler) -> None:
     """Writes what comes until None comes."""
     while (record := waiting.get()) is not None:
         stream.handle(record)

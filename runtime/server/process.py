@@ -16,9 +16,9 @@ from runtime.server.address import bind, is_loopback, url_of
 from runtime.server.keys import ADMIN_VARIABLE, KEYS_VARIABLE, Keys, ring
 from runtime.server.limits import ConnectionLimits, raise_file_limit
 from runtime.server.logs import logging_to_stderr
-from runtime.server.memory import give_back_freed_memory
 from runtime.server.settings import Settings
 from runtime.server.stopping import Stopping
+from runtime.serving.memory import give_back_freed_memory, keep_little_freed_memory
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
 from runtime.serving.repository import Entry, OpenSession, Repository
@@ -27,7 +27,7 @@ from runtime.session import Session
 
 log = logging.getLogger(__name__)
 
-KEYS_SECONDS = 1.0
+SECRETS_SECONDS = 1.0
 SHOWN_NAMES = 5
 # Objects that may be garbage before the collector looks: a request leaves hardly any, one that fails its body perhaps.
 GARBAGE = 5000
@@ -49,7 +49,7 @@ def serve(
     stopping: Stopping,
     open_session: OpenSession = Session,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what was accepted and returns.
+    """Serves until SIGTERM or SIGINT, then finishes what was accepted and ends the process.
 
     Args:
         source: where the models come from.
@@ -75,8 +75,10 @@ def serve(
         repository = Repository(source, _read_override, open_session)
         process = _Process(repository, needed, settings, tell, listener, rpc_listener)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            if not runner.run(process.run(stopping)):
-                stopping.at_once()  # a model still runs, in a thread that nothing can end
+            runner.run(process.run(stopping))
+            # Here, with nothing left to be done: a model may still run, and the threads of gRPC and ONNX Runtime go on
+            # whatever else is taken down around them.
+            stopping.at_once()
 
 
 @contextlib.contextmanager
@@ -133,30 +135,32 @@ class _Process:
         self._is_local = is_loopback(listener)
         users, admins = ring(settings.keys, KEYS_VARIABLE), ring(settings.admin_keys, ADMIN_VARIABLE)
         self._keys = Keys(users, admins, self._is_local)
-        self._context = None if settings.certificates is None else settings.certificates.context()
+        self._shown = _shown(settings)
         self._limits = ConnectionLimits(connections=raise_file_limit(settings.max_connections))
         self._tracing = None if settings.traces is None else _tracing(settings.traces)
 
-    async def run(self, stopping: Stopping) -> bool:
-        """Serves until it is stopped; returns whether nothing is left that runs."""
+    async def run(self, stopping: Stopping) -> None:
+        """Serves until it is stopped, and answers what was accepted."""
         loading = asyncio.create_task(self._repository.start())
         front = await asyncio.to_thread(self._front)
         failed = await loading
-        give_back_freed_memory()  # not sooner: to load a model in blocks that are given back takes half as long again
+        keep_little_freed_memory()  # not sooner: to load a model in blocks that are given back takes half as long again
         self._check_models(failed)
         self._warn()
-        await front.open(self._listener, self._context)
-        rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener)
+        await front.open(self._listener, self._shown)
+        rpc_port = None if self._rpc_listener is None else await front.open_rpc(self._rpc_listener, self._shown)
         # So that the garbage collector doesn't walk through all that was imported, nor too often, while requests wait.
         gc.freeze()
         gc.set_threshold(GARBAGE)
         gc.enable()
+        asked = _asked(stopping)
         self._announce(rpc_port)
-        with _background(self._watch_keys(), *self._polling()):
-            await _asked(stopping)
+        with _background(self._watch_secrets(), *self._polling()):
+            await asyncio.to_thread(give_back_freed_memory)  # what loading took; nobody waits for that
+            await asked.wait()
             log.info("stopping: what was accepted is answered, for %g s at most", self._settings.drain)
             self._repository.draining = True
-        return await self._end(front)
+        await self._end(front)
 
     def _front(self) -> Any:
         # It takes as long to import as a model takes to load, and neither waits for the other.
@@ -164,7 +168,7 @@ class _Process:
 
         return Front(self._repository, self._settings, self._keys, self._limits, self._tracing)
 
-    async def _end(self, front: Any) -> bool:
+    async def _end(self, front: Any) -> None:
         """Answers what was accepted, for as long as that may take."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.drain
@@ -174,7 +178,6 @@ class _Process:
         closing = asyncio.ensure_future(self._repository.close())
         await asyncio.wait([closing], timeout=max(0.0, deadline - loop.time()) + 0.1)
         log.info("stopped" if closing.done() else "stopped while a model was still running")
-        return closing.done()
 
     def _check_models(self, broken: Sequence[Entry]) -> None:
         """Tells of models that can't be loaded; raises ModelError where what is needed isn't there."""
@@ -196,26 +199,38 @@ class _Process:
             log.warning(
                 "whoever reaches %s may ask the models: there are no keys (--keys)", url_of(self._listener, "")[3:]
             )
-        if not self._is_local and self._keys.is_needed and self._context is None:
+        if not self._is_local and self._keys.is_needed and self._shown is None:
             log.warning("keys cross the network in clear text: there is no TLS (--certificate, --private-key)")
         if self._limits.connections < self._settings.max_connections:
             most = self._limits.connections
             log.warning("there may be %d connections, as many as the limit of open files has room for", most)
 
     def _announce(self, rpc_port: int | None) -> None:
-        url = url_of(self._listener, "https" if self._context else "http")
+        url = url_of(self._listener, "https" if self._shown else "http")
         models = self._repository.models()
         self._tell(f"serving {_told(models, url)}")
         if rpc_port is not None:
             self._tell(f"serving gRPC at {url.partition('://')[2].rpartition(':')[0]}:{rpc_port}")
 
-    async def _watch_keys(self) -> None:
+    async def _watch_secrets(self) -> None:
         while True:
-            await asyncio.sleep(KEYS_SECONDS)
+            await asyncio.sleep(SECRETS_SECONDS)
             self._keys.refresh()
+            if self._shown is not None:
+                self._shown.refresh()
 
     def _polling(self) -> Sequence[Any]:
         return () if self._settings.poll is None else (self._repository.poll(self._settings.poll),)
+
+
+def _shown(settings: Settings) -> Any | None:
+    """The certificates that are shown, a `runtime.server.tls.Shown`; None without TLS; raises SecretError."""
+    if settings.certificates is None:
+        return None
+    # Only who asks for TLS waits for it.
+    from runtime.server.tls import Shown
+
+    return Shown(settings.certificates)
 
 
 def _tracing(url: str) -> Any:
@@ -240,12 +255,12 @@ def _told(models: Sequence[ServedModel], url: str) -> str:
     return f"{', '.join(names[:SHOWN_NAMES]) or 'nothing yet'}{more} at {url}"
 
 
-async def _asked(stopping: Stopping) -> None:
-    """Returns when the process is asked to end."""
+def _asked(stopping: Stopping) -> asyncio.Event:
+    """What is set when the process is asked to end."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     stopping.call(lambda: loop.call_soon_threadsafe(asked.set))
-    await asked.wait()
+    return asked
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """Calls over gRPC in the log and in traces: what `AccessLog` and `Traced` are for HTTP."""
 
+import asyncio
 import inspect
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
@@ -63,7 +65,7 @@ def access_record(call: Any, request: Any, context: Any) -> Iterator[None]:
             "protocol": "grpc",
             "method": method_of(call),
             "model": model_of(request),
-            "status": (context.code() or grpc.StatusCode.OK).name,
+            "status": _status(context).name,
             "request_bytes": request.size if isinstance(request, Received) else None,
             "ms": round((time.perf_counter() - began) * 1000, 3),
             "key": caller.get(),
@@ -96,10 +98,16 @@ def traced(tracing: RpcTracing) -> Watch:
             try:
                 yield
             finally:
-                code = context.code() or grpc.StatusCode.OK
-                opened.set_attribute("rpc.grpc.status_code", code.value[0])
+                opened.set_attribute("rpc.grpc.status_code", _status(context).value[0])
 
     return span
+
+
+def _status(context: Any) -> grpc.StatusCode:
+    """How a call ends, asked while it does: a client that gives up leaves no code, only the end of the task."""
+    if isinstance(sys.exception(), asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    return context.code() or grpc.StatusCode.OK
 
 
 def method_of(call: Any) -> str:

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
-from typing import Self
+from typing import NoReturn, Self
 
 
 class Stopping:
@@ -29,10 +29,10 @@ class Stopping:
             signal.signal(number, handler)
 
     def call(self, act: Callable[[], object]) -> None:
-        """From now on the first signal calls `act`, after which the process has to end by itself."""
+        """From now on the first signal calls `act`, which has to lead to the end of the process."""
         self._act = act
 
-    def at_once(self) -> None:
+    def at_once(self) -> NoReturn:
         """Ends the process without waiting for anything but the last."""
         self.last()
         os._exit(0)

@@ -1,6 +1,7 @@
-"""TLS for REST and gRPC, from certificate files that are checked before anything listens."""
+"""TLS for REST and gRPC, from certificate files that are checked before anything listens, and whenever they change."""
 
 import contextlib
+import logging
 import ssl
 import time
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import SecretError
+from runtime.server.stamp import Stamp, stamp
+
+log = logging.getLogger(__name__)
 
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which `ssl` has no name for.
 NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
@@ -47,6 +51,9 @@ class Certificates:
         _check_dates(self.certificate, _shown(context, self.certificate))
         if self.client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
+            # Who comes back with a ticket isn't checked again, though the authorities may have changed.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
             try:
                 context.load_verify_locations(self.client_ca)
             except ssl.SSLError:
@@ -58,6 +65,10 @@ class Certificates:
         """The key, the certificates and the authorities of clients, as gRPC takes them; raises SecretError."""
         authorities = None if self.client_ca is None else _read(self.client_ca)
         return _read(self.key), _read(self.certificate), authorities
+
+    def stamps(self) -> list[Stamp | None]:
+        """What changes with the files."""
+        return [stamp(path) for path in filter(None, (self.certificate, self.key, self.client_ca))]
 
     def _refuse_passphrase(self) -> str:
         raise SecretError(
@@ -77,6 +88,43 @@ class Certificates:
         if b"PRIVATE KEY-----" not in _read(self.key):
             return SecretError(f"{self.key} holds no private key in PEM format")
         return SecretError(f"cannot use {self.certificate} with {self.key}: {error.reason or error}")
+
+
+class Shown:
+    """The certificates that new connections are shown; those that stand keep what they were shown.
+
+    Attributes:
+        context: what HTTP over TLS needs; it stays, whatever it shows.
+        pem: what gRPC needs, see `Certificates.pem`; another object when it has changed.
+    """
+
+    def __init__(self, certificates: Certificates) -> None:
+        """Reads the files; raises SecretError."""
+        self._certificates = certificates
+        self._stamps = certificates.stamps()
+        self.context = self._newest = certificates.context()
+        self.context.sni_callback = self._choose
+        self.pem = certificates.pem()
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Has a connection show the newest: OpenSSL asks at each handshake, also where the client names no server."""
+        connection.context = self._newest
+
+    def refresh(self) -> None:
+        """Reads files that have changed. Those that can't be read or are wrong are told, and what is shown stays."""
+        stamps = self._certificates.stamps()
+        if stamps == self._stamps:
+            return
+        try:
+            newest, pem = self._certificates.context(), self._certificates.pem()
+        except (SecretError, OSError) as error:  # one may go away between two looks
+            if stamps == self._certificates.stamps():
+                self._stamps = stamps
+                log.error("the certificates stay as they were: %s", error)
+            return
+        if stamps == self._certificates.stamps():  # else they are being written, and are looked at again
+            self._stamps, self._newest, self.pem = stamps, newest, pem
+            log.info("read the certificates in %s", self._certificates.certificate)
 
 
 def _shown(context: ssl.SSLContext, path: Path) -> Sequence[dict[str, Any]]:

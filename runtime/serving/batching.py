@@ -109,10 +109,11 @@ class BatchQueue:
                 self._changed.wait(None if wait_ns is None else wait_ns / 1e9)
                 self._idle -= 1
 
-    def take_now(self) -> list[Pending]:
-        """The next batch that may go now; empty where there is none."""
+    def take_now(self, group: Hashable) -> list[Pending]:
+        """A batch of one group, which waits for no more; empty where nothing of it is left."""
         with self._changed:
-            return self._next()[0]
+            held = self._groups.get(group)
+            return [] if held is None else self._pop(group, held, self._max_batch)
 
     def hurry(self) -> None:
         """Keeps no request waiting for others from now on."""

@@ -79,7 +79,7 @@ class ServedModel:
         )
         self._instances: list[threading.Thread] = []
         self._paced: tuple[Hashable, int] = (None, 0)  # a group, and the nanoseconds that its runs take
-        self._is_due = False
+        self._due: set[Hashable] = set()  # groups that the event loop is about to run
         self._holders = 0
         self._released = asyncio.Event()
 
@@ -179,9 +179,9 @@ class ServedModel:
         if not self._queue.put(pending, wake=not is_quick):
             refusal = self.overloaded() if self._queue.is_full else self._closed()
             raise self.refused(refusal)
-        if is_quick and not self._is_due:
-            self._is_due = True
-            loop.call_soon(self._run_here)
+        if is_quick and group not in self._due:
+            self._due.add(group)
+            loop.call_soon(self._run_here, group)
         timeout = self.options.timeout if request.timeout is None else request.timeout
         if timeout is not None and not self._queue.goes_at_once:
             pending.timer = loop.call_later(timeout, self._expire, pending, timeout)
@@ -237,10 +237,10 @@ class ServedModel:
             except RuntimeError:  # the loop was closed: the process is ending, and nobody waits any more
                 return
 
-    def _run_here(self) -> None:
-        """Runs what waits, on the event loop: what came in one of its turns is a batch."""
-        self._is_due = False
-        while batch := self._queue.take_now():
+    def _run_here(self, group: Hashable) -> None:
+        """Runs what waits of a group, on the event loop: what came in one of its turns is a batch."""
+        self._due.remove(group)
+        while batch := self._queue.take_now(group):
             self._finish(self._run(batch))
 
     def _run(self, batch: list[Pending]) -> list[Run]:

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from runtime.errors import ModelError, UserError
 from runtime.serving.declared import check_declared
+from runtime.serving.memory import give_back_freed_memory
 from runtime.serving.model import ServedModel
 from runtime.serving.options import ModelOptions
 from runtime.serving.refused import Reason, Refused
@@ -101,6 +103,7 @@ class Repository:
         self._open_session = open_session
         self._slots: dict[str, _Slot] = {}
         self._has_started = False
+        self._changes: set[asyncio.Task[None]] = set()
         # By name and version: they only ever grow, whatever is loaded, replaced or removed.
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
         self.draining = False
@@ -178,21 +181,7 @@ class Repository:
             Refused: NOT_FOUND where there is no such model, INVALID where it or the configuration can't be used.
         """
         self._refuse_draining()
-        slot = self._slots.get(name) or _Slot()
-        async with slot.lock:
-            try:
-                override = None if config is None else partial(self._read_override, name, config)
-                files = await _in_thread(self._source.find, name, override)
-            except KeyError:
-                raise Refused(Reason.NOT_FOUND, f"the repository has no model '{name}'") from None
-            except UserError as error:
-                raise Refused(Reason.INVALID, f"the model '{name}' can't be loaded: {error.message}") from None
-            self._slots.setdefault(name, slot)
-            slot.unloaded, slot.override = False, override
-            await self._bring(name, slot, files, again=True)
-            if failed := [version for version in files.versions if slot.versions[version].refused]:
-                reason = slot.versions[failed[0]].reason
-                raise Refused(Reason.INVALID, f"version {failed[0]} of '{name}' can't be loaded: {reason}")
+        await self._to_its_end(self._load(name, config))
 
     async def unload(self, name: str) -> None:
         """Unloads all versions of a model, when what was asked of them is answered.
@@ -200,10 +189,7 @@ class Repository:
         Raises:
             Refused: NOT_FOUND where there is no such model.
         """
-        slot = self._slot(name)
-        async with slot.lock:
-            slot.unloaded = True
-            await asyncio.gather(*(_retire(name, *each, "unloaded") for each in slot.versions.items()))
+        await self._to_its_end(self._unload(name, self._slot(name)))
 
     async def poll(self, seconds: float) -> None:
         """Looks for changes of the source every so many seconds, until it is cancelled."""
@@ -226,6 +212,52 @@ class Repository:
         self.draining = True
         await asyncio.gather(*(model.close() for model in self.models()))
 
+    async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
+        """Makes a change, to its end also where whoever asked for it gives up meanwhile."""
+        task = asyncio.ensure_future(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        await asyncio.shield(task)
+
+    async def _load(self, name: str, config: str | None) -> None:
+        async with self._changing(name) as slot:
+            try:
+                override = None if config is None else partial(self._read_override, name, config)
+                files = await _in_thread(self._source.find, name, override)
+            except KeyError:
+                raise Refused(Reason.NOT_FOUND, f"the repository has no model '{name}'") from None
+            except UserError as error:
+                raise Refused(Reason.INVALID, f"the model '{name}' can't be loaded: {error.message}") from None
+            before = slot.unloaded, slot.override
+            slot.unloaded, slot.override = False, override
+            await self._bring(name, slot, files, again=True)
+            failed = [version for version in files.versions if slot.versions[version].refused]
+            if len(failed) == len(files.versions):  # nothing has come of it, which polling might go on with
+                slot.unloaded, slot.override = before
+            if failed:
+                reason = slot.versions[failed[0]].reason
+                raise Refused(Reason.INVALID, f"version {failed[0]} of '{name}' can't be loaded: {reason}")
+
+    async def _unload(self, name: str, slot: _Slot) -> None:
+        async with slot.lock:
+            slot.unloaded = True
+            await asyncio.gather(*(_retire(name, *each, "unloaded") for each in slot.versions.items()))
+
+    @asynccontextmanager
+    async def _changing(self, name: str) -> AsyncIterator[_Slot]:
+        """The slot of a model, new where there is none, while nobody else changes it; kept where it gets a version."""
+        while True:
+            slot = self._slots.setdefault(name, _Slot())
+            async with slot.lock:
+                if self._slots.get(name) is not slot:  # it was taken out while this waited for it
+                    continue
+                try:
+                    yield slot
+                finally:
+                    if not slot.versions:
+                        del self._slots[name]
+                return
+
     def _refuse_draining(self) -> None:
         if self.draining:
             raise Refused(Reason.UNAVAILABLE, "the server is stopping")
@@ -241,10 +273,9 @@ class Repository:
 
     async def _changed(self, name: str) -> None:
         """Loads what is new or other than what serves; a file isn't touched until two looks find it the same."""
-        slot = self._slots.setdefault(name, _Slot())
-        if slot.unloaded:
-            return
-        async with slot.lock:
+        async with self._changing(name) as slot:
+            if slot.unloaded:
+                return
             try:
                 files = await _in_thread(self._source.find, name, slot.override)
             except KeyError:  # it went away just now
@@ -309,6 +340,7 @@ class Repository:
             if version.model is None:
                 version.state = "UNAVAILABLE"
             self._warn(Entry(name, number, "UNAVAILABLE", error.message, error.help or ""))
+            await asyncio.to_thread(give_back_freed_memory)
             return
         model.start()
         old, version.model = version.model, model
@@ -316,6 +348,8 @@ class Repository:
         log.info("version %s of '%s' is ready on %s (%s)", number, name, model.device, model.device_reason)
         if old is not None:
             await old.close()
+            del old  # and with it its weights
+            await asyncio.to_thread(give_back_freed_memory)
 
 
 def open_model(
@@ -374,6 +408,8 @@ async def _retire(name: str, number: str, version: _Version, reason: str = "") -
     if model is not None:
         version.state = "UNLOADING"
         await model.close()
+        del model  # and with it its weights
+        await asyncio.to_thread(give_back_freed_memory)
         log.info("version %s of '%s' is unloaded", number, name)
     version.state, version.reason = "UNAVAILABLE", reason
 

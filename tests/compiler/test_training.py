@@ -338,7 +338,7 @@ def test_cuda_where_there_is_none_says_why(netspec: Run) -> None:
         choose_device("cuda")
 
 
-@pytest.mark.gpu
+@pytest.mark.gpu("torch")
 @pytest.mark.parametrize("amp", [[], ["--amp", "bf16"], ["--amp", "fp16"]], ids=["float32", "bf16", "fp16"])
 def test_a_gpu_learns_as_well(amp: list[str], netspec: Run, tmp_path: Path) -> None:
     done = netspec("train", "resnet", "--out", "run", "--epochs", 6, "--device", "cuda", *amp)

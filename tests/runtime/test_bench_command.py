@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from runtime.bench.settings import Tried, ways
 from runtime.cli.serve import command as serve_command
-from runtime.engine_options import cores
+from runtime.engine_options import EngineOptions, cores
+from runtime.errors import DeviceError
 from tests.runtime.conftest import SaveModel
 
 Netspec = Callable[..., subprocess.CompletedProcess[str]]
@@ -97,6 +99,30 @@ def test_sizes_that_are_free(bench: Callable[..., dict[str, Any]], netspec: Nets
     report = bench(path, "--shape", "x=1x5", "--seconds", 0.5, "--threads", 1, "--instances", 1, "--batch", 3)
     assert report["inputs"] == {"x": [1, 5]}
     assert [row["batch"] for row in report["settings"]] == [3]
+
+
+def test_a_shape_that_the_model_does_not_say(
+    bench: Callable[..., dict[str, Any]], netspec: Netspec, save_echo: SaveModel
+) -> None:
+    path = save_echo(shape=None)
+    assert "'x' float32 of any shape" in netspec("bench", path).stderr
+    report = bench(path, "--shape", "x=2x5", "--seconds", 0.5, "--threads", 1, "--instances", 1)
+    assert report["inputs"] == {"x": [2, 5]}
+    assert [row["batch"] for row in report["settings"]] == [2]
+
+
+def test_a_model_without_inputs(netspec: Netspec, save_model: SaveModel) -> None:
+    nodes = [helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])]
+    done = netspec("bench", save_model(nodes, [], [("y", TensorProto.FLOAT, [2])]))
+    assert done.returncode == 1
+    assert "takes no input, so there is nothing to measure with" in done.stderr
+
+
+def test_instances_that_a_cuda_graph_cannot_have_are_refused_not_passed_over() -> None:
+    options = EngineOptions("cuda", cuda_graph=True)
+    assert [way.instances for way in ways(options, "cuda", Tried())] == [1]
+    with pytest.raises(DeviceError, match="2 instances would share it"):
+        ways(options, "cuda", Tried(instances=(1, 2)))
 
 
 @pytest.mark.parametrize(

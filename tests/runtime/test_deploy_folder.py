@@ -15,6 +15,7 @@ from onnx.external_data_helper import convert_model_to_external_data
 from runtime.cli.deploy import command
 from runtime.engine_options import EngineOptions
 from runtime.session import Session
+from tests.runtime.conftest import CLASSIFIER_METADATA, SaveModel
 
 
 def deploy(folder: Path, *arguments: str | Path) -> Result:
@@ -123,6 +124,14 @@ def test_a_scalar_is_refused_with_what_helps(tmp_path: Path) -> None:
     assert f"{path}: 'number' is a scalar" in refused.output
     assert "`netspec serve` takes the model as it is" in refused.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("label", ["cat\n", "\n", "black\u2028cat", "black\ncat"])
+def test_labels_that_are_no_lines_are_refused(label: str, save_classifier: SaveModel, tmp_path: Path) -> None:
+    metadata = CLASSIFIER_METADATA | {"netspec.labels": json.dumps(["", label, "dog"])}
+    refused = deploy(tmp_path / "out", save_classifier(metadata=metadata))
+    assert refused.exit_code == 1
+    assert f"the label {label!r} ends its line" in refused.output
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(classifier: Path, tmp_path: Path) -> None:

@@ -1,10 +1,7 @@
 """``netspec deploy ray``: the application runs on a cluster, and clients see nothing of a replica that dies."""
 
-import contextlib
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +19,7 @@ from tritonclient.utils import InferenceServerException
 from runtime.cli.deploy import command
 from runtime.engine_options import EngineOptions
 from runtime.session import Session
+from tests.runtime.engines import engines, free_ports
 
 SERVE = Path(sys.executable).with_name("serve")
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,36 +60,19 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Starts an application on a local cluster; returns where it answers, and the process."""
     if not SERVE.exists():
         pytest.skip("needs Ray Serve: pip install 'netspec[ray]'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("ray") / "log"
-    started: list[subprocess.Popen[bytes]] = []
+    (port,) = free_ports(1)
 
     def start(folder: Path, configuration: dict[str, Any]) -> tuple[str, int]:
         configuration["http_options"]["port"] = port
         (folder / "serve.yaml").write_text(yaml.safe_dump(configuration))
         own = {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "NETSPEC_API_KEYS": f"tests:{KEY}"}
-        with log.open("wb") as out:
-            call = [str(SERVE), "run", str(folder / "serve.yaml")]
-            started.append(subprocess.Popen(call, env=os.environ | own, stdout=out, stderr=out))
-        ready = triton_http.InferenceServerClient(f"127.0.0.1:{port}")
-        for _ in range(1200):
-            assert started[0].poll() is None, log.read_text()[-4000:]
-            try:
-                if ready.is_model_ready("tiny", headers={"X-API-Key": KEY}):
-                    return f"127.0.0.1:{port}", started[0].pid
-            except OSError:
-                pass
-            time.sleep(0.1)
-        pytest.fail(log.read_text()[-4000:])
+        asking = triton_http.InferenceServerClient(f"127.0.0.1:{port}")
+        call = [str(SERVE), "run", str(folder / "serve.yaml")]
+        process = run(call, own, lambda: asking.is_model_ready("tiny", headers={"X-API-Key": KEY}))
+        return f"127.0.0.1:{port}", process.pid
 
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        process.kill()
+    with engines(tmp_path_factory.mktemp("ray") / "log") as run:
+        yield start
 
 
 def replicas_of(process: int) -> list[int]:

@@ -1,13 +1,9 @@
 """``netspec deploy triton``: the repository means to Triton what the model means, and a real Triton serves it."""
 
 import asyncio
-import contextlib
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,7 @@ from runtime.serving.options import ModelOptions
 from runtime.serving.repository import Repository
 from runtime.serving.sources import Folder
 from runtime.session import Session
+from tests.runtime.engines import engines, free_ports
 
 SaveModel = Callable[..., Path]
 
@@ -119,7 +116,6 @@ def triton(tmp_path: Path) -> Iterator[Callable[[Path], tuple[str, str]]]:
         "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
         "PYTHONPATH": site,
     }
-    started: list[subprocess.Popen[bytes]] = []
 
     def start(repository: Path) -> tuple[str, str]:
         (home / "onnxruntime").mkdir()
@@ -136,33 +132,11 @@ def triton(tmp_path: Path) -> Iterator[Callable[[Path], tuple[str, str]]]:
         }
         call = [f"{site}/pytriton/tritonserver/bin/tritonserver", *(f"{key}={value}" for key, value in options.items())]
         call.append("--disable-auto-complete-config")
-        log = tmp_path / "log"
-        with log.open("wb") as out:
-            started.append(subprocess.Popen(call, env=os.environ | own, stdout=out, stderr=out))
-        for _ in range(600):
-            assert started[0].poll() is None, log.read_text()[-4000:]
-            try:
-                if triton_http.InferenceServerClient(f"127.0.0.1:{http}").is_server_ready():
-                    return f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
-            except OSError:
-                pass
-            time.sleep(0.1)
-        pytest.fail(log.read_text()[-4000:])
+        run(call, own, lambda: triton_http.InferenceServerClient(f"127.0.0.1:{http}").is_server_ready())
+        return f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"
 
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    with engines(tmp_path / "log") as run:
+        yield start
 
 
 def asked(library: Any, asking: Any, model: str, feeds: dict[str, np.ndarray]) -> Any:
@@ -184,6 +158,17 @@ def check_answer(answer: Any, path: Path, feeds: dict[str, np.ndarray]) -> None:
         if wanted.dtype.hasobject:
             given = np.array([element.decode() for element in given.ravel()], object)
         np.testing.assert_array_equal(given.reshape(wanted.shape), wanted, err_msg=path.stem)
+
+
+def check_that_batch_mates_are_not_hurt(address: str, path: Path, text: np.ndarray) -> None:
+    """A request that can't be read, and one that comes with it."""
+    asking = triton_http.InferenceServerClient(address, concurrency=2)
+    noise = np.array([[b"\xff", b""]], object)
+    tensors = [triton_http.InferInput("x", x.shape, "BYTES").set_data_from_numpy(x) for x in (noise, text)]
+    bad, good = [asking.async_infer("texts", [tensor]) for tensor in tensors]
+    with pytest.raises(InferenceServerException, match="not UTF-8"):
+        bad.get_result()
+    check_answer(good.get_result(), path, {"x": text})
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "python"])
@@ -211,6 +196,8 @@ def test_a_real_triton_gives_equal_answers(
         vector(save_model): {"x": np.array([[1.0], [2.0]], np.float32)},
     }
     deploy(tmp_path / "repository", *cases, "--backend", backend)
+    texts = save_echo(TensorProto.STRING)
+    deploy(tmp_path / "repository", texts, "--name", "texts", "--max-delay", "0.3", "--backend", backend)
     http, grpc = triton(tmp_path / "repository")
     for library, address in ((triton_http, http), (triton_grpc, grpc)):
         asking = library.InferenceServerClient(address)
@@ -218,6 +205,7 @@ def test_a_real_triton_gives_equal_answers(
             check_answer(asked(library, asking, path.stem, feeds), path, feeds)
         with pytest.raises(InferenceServerException, match="idx=7 must be within"):
             asked(library, asking, "picker", {"index": np.array([[7]])})
+    check_that_batch_mates_are_not_hurt(http, texts, text)
     tensor = triton_http.InferInput("image", image.shape, "FP32").set_data_from_numpy(image)
     asking = triton_http.InferenceServerClient(http)
     wanted = [triton_http.InferRequestedOutput("fc", class_count=1)]

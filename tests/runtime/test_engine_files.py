@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
+from runtime.engine import Cancellation
 from runtime.engine_options import EngineOptions
 from runtime.errors import ModelError
 from runtime.session import Session
@@ -55,6 +56,14 @@ def branch(location: str) -> GraphProto:
     inner = helper.make_graph([constant(location), ADD], "inner", [], [Y])
     node = helper.make_node("If", ["is_on"], ["y"], then_branch=inner, else_branch=inner)
     return helper.make_graph([node], "g", [X], [Y], [numpy_helper.from_array(np.array(True), "is_on")])
+
+
+def test_a_load_that_nobody_waits_for_is_ended(save_echo: Callable[..., Path]) -> None:
+    cancellation = Cancellation()
+    Session(save_echo(), CPU, cancellation)
+    cancellation.cancel()
+    with pytest.raises(ModelError, match="cancel"):
+        Session(save_echo(), CPU, cancellation)
 
 
 PLACES = [initializer, sparse_initializer, attribute, branch]

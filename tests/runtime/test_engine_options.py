@@ -1,10 +1,12 @@
 """The options of an engine: what each does, and that one which the device has no use for is refused."""
 
+import contextlib
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -14,9 +16,10 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from runtime.binding import BoundRun, FixedBuffers
+from runtime.complaints import run_error
 from runtime.engine import Engine
 from runtime.engine_options import EngineOptions
-from runtime.errors import DeviceError
+from runtime.errors import DeviceError, InputError, RunError
 from runtime.session import Session
 from tests.runtime.conftest import SaveModel
 
@@ -138,9 +141,78 @@ def test_a_gpu_that_is_not_there(classifier: Path, count: int, found: str, monke
 
 def test_a_cuda_graph_needs_fixed_shapes(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = onnxruntime.InferenceSession(classifier, providers=["CPUExecutionProvider"])
-    monkeypatch.setattr("runtime.engine.load", lambda path, options: Engine(bare, "cuda", "as asked"))
+    monkeypatch.setattr("runtime.engine.load", lambda path, options, cancellation: Engine(bare, "cuda", "as asked"))
     with pytest.raises(DeviceError, match=r"fixed shapes, and 'image' of .* is float32 \[batch, 1, 4, 4\]"):
         Session(classifier, EngineOptions("cuda", cuda_graph=True))
+
+
+def test_a_model_that_no_cuda_graph_can_be_made_of(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = onnxruntime.InferenceSession
+
+    def only_on_the_cpu(path: Path, options: Any, providers: list[tuple[str, Any]], **more: Any) -> Any:
+        if len(providers) > 1:
+            raise RuntimeError("This session cannot use the graph capture feature as requested: it has control flow")
+        return bare(path, options, providers=providers, **more)
+
+    monkeypatch.setattr("runtime.engine.check_works", lambda device, options: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", only_on_the_cpu)
+    with pytest.raises(DeviceError, match=r"model\.onnx cannot be run as a CUDA graph: .* control flow") as caught:
+        Session(classifier, EngineOptions("cuda", cuda_graph=True))
+    assert caught.value.help == "leave cuda_graph out"
+
+
+def test_tensorrt_is_asked_in_words_that_it_takes(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime reads TensorRT's switches as `True` and `False` alone, and fails on any other word, as on `1`."""
+    asked: dict[str, dict[str, str]] = {}
+    bare = onnxruntime.InferenceSession
+
+    def noted(path: Path, options: Any, providers: list[tuple[str, Any]], **more: Any) -> Any:
+        asked.update(providers)
+        return bare(path, options, providers=["CPUExecutionProvider"], **more)
+
+    monkeypatch.setattr("runtime.engine.check_works", lambda device, options: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    with pytest.raises(DeviceError, match="fell back to the CPU"):
+        Session(classifier, EngineOptions("tensorrt", fp16=True, cuda_graph=True, engine_cache=tmp_path, device_id=1))
+    switches = ("trt_fp16_enable", "trt_cuda_graph_enable", "trt_engine_cache_enable", "trt_timing_cache_enable")
+    folders = {f"trt_{kind}_cache_path": str(tmp_path) for kind in ("engine", "timing")}
+    assert asked["TensorrtExecutionProvider"] == {"device_id": "1", **dict.fromkeys(switches, "True"), **folders}
+    assert asked["CUDAExecutionProvider"] == {"device_id": "1"}
+
+
+def test_standard_output_is_there_when_several_models_were_loaded_at_once(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, came = threading.Barrier(2), iter(range(2))
+
+    def preload() -> None:
+        late = next(came)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        time.sleep(0.1 * late)  # who came first goes first
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL_PROVIDERS)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    before = sys.stdout
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: Session(classifier), range(2)))
+    assert sys.stdout is before
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Available memory of 1048576 is smaller than requested bytes of 8388608",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=h ; expr=cublasCreate(&handle);",
+        "CUDA failure 700: an illegal memory access was encountered ; GPU=0",
+        "TensorRT EP execution context enqueue failed.",
+    ],
+)
+def test_a_device_that_fails_is_no_fault_of_the_input(said: str) -> None:
+    assert isinstance(run_error(RuntimeError(said)), RunError)
+    assert isinstance(run_error(RuntimeError("Got invalid dimensions for CUDA")), InputError)
 
 
 def test_bound_tensors_give_what_a_plain_run_gives(adder: Path) -> None:
@@ -155,12 +227,20 @@ def test_bound_tensors_give_what_a_plain_run_gives(adder: Path) -> None:
 
 
 def test_buffers_that_stay_give_what_a_plain_run_gives(save_model: SaveModel) -> None:
+    class Watched(onnxruntime.InferenceSession):
+        threads: ClassVar[set[int]] = set()
+
+        def run_with_iobinding(self, *arguments: Any) -> None:
+            self.threads.add(threading.get_ident())
+            super().run_with_iobinding(*arguments)
+
     path = product(save_model)
     session = Session(path, EngineOptions("cpu", threads=1))
-    bare = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    bare = Watched(path, providers=["CPUExecutionProvider"])
     fixed = FixedBuffers(bare, session.inputs, session.outputs, "cpu", 0)
     inputs = [np.random.default_rng(i).normal(size=(64, 256)).astype(np.float32) for i in range(12)]
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda x: fixed(["y"], {"x": x})[0], inputs))
     for x, answer in zip(inputs, answers, strict=True):
         np.testing.assert_allclose(answer, session.run({"x": x})["y"], rtol=1e-4, atol=1e-4)
+    assert len(bare.threads) == 1  # ONNX Runtime records a CUDA graph for each thread that runs

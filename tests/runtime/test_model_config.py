@@ -111,6 +111,33 @@ def test_single_fields(read: Callable[[str], ModelOptions], text: str, expected:
     assert {key: getattr(options, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "device", "taken_back"),
+    [
+        ("instance_group { kind: KIND_CPU }", "cpu", {"gpu_memory": None, "device_id": None, "cuda_graph": False}),
+        (TENSORRT.format('name: "tensorrt"'), "tensorrt", {"gpu_memory": None, "device_id": 1, "cuda_graph": True}),
+        ("", "cuda", {"gpu_memory": 2**30, "device_id": 1, "cuda_graph": True}),
+    ],
+)
+def test_what_the_server_is_told_of_devices_holds_where_it_has_a_meaning(
+    folder: Path, text: str, device: str, taken_back: dict[str, Any]
+) -> None:
+    (folder / "config.pbtxt").write_text(text)
+    defaults = ModelOptions(device="cuda", gpu_memory=2**30, device_id=1, cuda_graph=True)
+    options = read_config(folder / "config.pbtxt", defaults)
+    assert options.device == device
+    assert {name: getattr(options, name) for name in taken_back} == taken_back
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"#" * (2**20 + 1), "not a model configuration"), (b'name: "\xff"', "not UTF-8 text")]
+)
+def test_a_file_that_is_no_configuration(folder: Path, content: bytes, words: str) -> None:
+    (folder / "config.pbtxt").write_bytes(content)
+    with pytest.raises(ModelError, match=words):
+        read_config(folder / "config.pbtxt", CPU)
+
+
 def test_a_warm_up_from_a_file(folder: Path, read: Callable[[str], ModelOptions]) -> None:
     inputs = 'inputs { key: "x" value { data_type: TYPE_FP32 dims: 2 input_data_file: "row" } }'
     options = read(f'model_warmup {{ name: "w" {inputs} }}')
@@ -150,6 +177,7 @@ WARMUP = 'model_warmup {{ name: "w" inputs {{ key: "x" value {{ {} }} }} }}'
         ("instance_group { kind: KIND_CPU gpus: 1 }", "1:33", "on the CPU"),
         ("instance_group { kind: KIND_GPU count: 2 } optimization { cuda { graphs: true } }", None, "CUDA graph"),
         (TENSORRT.format('name: "openvino"'), "1:41", "the only one is tensorrt"),
+        (TENSORRT.format('name: "tensorrt"') + " instance_group { kind: KIND_CPU }", "1:41", "KIND_GPU"),
         (TENSORRT.format('name: "tensorrt" parameters { key: "int8" value: "1" }'), "1:41", "precision_mode"),
         ("optimization { execution_accelerators { cpu_execution_accelerator { } } }", "1:41", "CPU provider"),
         ('instance_group { host_policy: "a" }', "1:18", "no host policies"),

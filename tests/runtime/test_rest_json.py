@@ -240,6 +240,15 @@ def test_an_input_given_twice_or_not_at_all(connect: Connect, adder: Path) -> No
     assert "input 'a': 'data' is missing" in error_of(client.infer(tensor), 400)
 
 
+@pytest.mark.parametrize("name", ["priority", "sequence_id", "sequence_start", "sequence_end"])
+@pytest.mark.parametrize("unset", [0, "0", "", False])
+def test_what_is_not_asked_for_is_no_priority_and_no_sequence(
+    connect: Connect, adder: Path, name: str, unset: object
+) -> None:
+    tensors = [{"name": each, "shape": [1, 2], "datatype": "FP32", "data": [1, 2]} for each in "ab"]
+    assert connect(adder).infer(*tensors, parameters={name: unset}).status_code == 200
+
+
 def test_sizes_that_fit_the_signature_but_not_each_other(connect: Connect, adder: Path) -> None:
     a = {"name": "a", "shape": [2, 2], "datatype": "FP32", "data": [1] * 4}
     b = {"name": "b", "shape": [3, 2], "datatype": "FP32", "data": [1] * 6}

@@ -68,6 +68,12 @@ def test_sixteen_bits_are_reduced_not_clipped(tmp_path: Path, name: str) -> None
     assert tensor[0, 0].tolist() == [0, 0x12, 0x80, 0xFF]
 
 
+def test_a_grey_of_sixteen_bits_that_stands_for_what_is_transparent(tmp_path: Path) -> None:
+    pixels = np.array([[0, 0x1234, 0x1235]], dtype=np.uint16)
+    keyed = saved(tmp_path, Image.fromarray(pixels), transparency=0x1234)
+    assert read_image(keyed, RAW_GREY).ravel().tolist() == [0, 255, 0x12]
+
+
 def test_palettes_become_their_colours(tmp_path: Path) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, *GREEN])

@@ -264,6 +264,18 @@ def test_whole_numbers_that_do_not_fit(picker: Path, save_echo: SaveModel, tmp_p
     assert "given float64" in refused(picker, tmp_path / "half.npy")
 
 
+@pytest.mark.parametrize(
+    "given", [np.array([[1.5, 2]], np.float32), np.array([[b"a", b"b"]]), np.array([[True, False]])]
+)
+def test_nothing_but_text_is_text(save_echo: SaveModel, tmp_path: Path, given: np.ndarray) -> None:
+    echo = save_echo(TensorProto.STRING)
+    np.save(tmp_path / "words.npy", np.array([["a\0b", "é"]]))
+    (told,) = report(echo, tmp_path / "words.npy", "--device", "cpu")["predictions"]
+    assert told["outputs"]["y"]["data"] == ["a\0b", "é"]
+    np.save(tmp_path / "others.npy", given)
+    assert "the input 'x' is string [n, 2], given" in refused(echo, tmp_path / "others.npy")
+
+
 def damaged_header() -> bytes:
     return b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 4, 4" + b" " * 60 + b"\n"
 

@@ -141,7 +141,7 @@ def test_coco_results_of_numbered_files(detector: Path, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("names", [("a", "3"), ("7", "007"), ("1_0", "11")])
+@pytest.mark.parametrize("names", [("a", "3"), ("7", "007"), ("1_0", "11"), ("5", "9" * 19)])
 def test_other_files_are_numbered_by_place(detector: Path, tmp_path: Path, names: tuple[str, str]) -> None:
     files = [saved(tmp_path / f"{name}.png", (9, 9), ((1, 1, 5, 5), GREEN)) for name in names]
     assert [entry["image_id"] for entry in coco(detector, *files)] == [1, 2]

@@ -330,6 +330,42 @@ def test_a_port_in_use(classifier: Path) -> None:
         assert "or take another with --grpc-port" in error
 
 
+LOADS_UNTIL_CANCELLED = """
+import time
+import onnxruntime
+
+class Options(onnxruntime.SessionOptions):
+    is_cancelled = False
+
+    def set_load_cancellation_flag(self, value):
+        Options.is_cancelled = value
+
+def load(path, options, **more):
+    while not options.is_cancelled:
+        time.sleep(0.01)
+    raise RuntimeError("cancelled")
+
+onnxruntime.SessionOptions, onnxruntime.InferenceSession = Options, load
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_who_cannot_start_does_not_wait_for_the_model(classifier: Path, tmp_path: Path, device: str) -> None:
+    (tmp_path / "other.pem").write_text("no certificate")
+    files = ["--certificate", tmp_path / "other.pem", "--private-key", tmp_path / "other.pem"]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        wrong = {
+            "is in use": ["--port", other.getsockname()[1]],
+            "holds no certificate in PEM format": ["--port", 0, *files],
+            "expected NAME:KEY": ["--port", 0, "--keys", tmp_path / "other.pem"],
+        }
+        for message, options in wrong.items():
+            call = [sys.executable, "-c", LOADS_UNTIL_CANCELLED + MAIN, classifier, "--device", device, *options]
+            done = subprocess.run([*map(str, call)], capture_output=True, text=True, timeout=20)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert message in done.stderr and done.stderr.startswith("error: ")
+
+
 def test_hosts_that_are_not_here(classifier: Path) -> None:
     assert "there is no host 'no.such.host.invalid'" in refused(classifier, "--host", "no.such.host.invalid")
     assert "there is no host" in refused(classifier, "--host", "a" * 300)

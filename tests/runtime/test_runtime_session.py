@@ -201,7 +201,7 @@ def test_no_device_makes_noise(classifier: Path) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
-@pytest.mark.gpu
+@pytest.mark.gpu("onnxruntime")
 @pytest.mark.parametrize("device", ["cuda", "auto"])
 def test_cuda_runs_where_it_works(classifier: Path, device: Device) -> None:
     session = Session(classifier, EngineOptions(device))

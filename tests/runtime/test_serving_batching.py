@@ -132,6 +132,40 @@ def test_other_shapes_are_never_merged(save_model: SaveModel, gate: Gate) -> Non
     assert gate.rows == [1, 4, 3]
 
 
+def test_a_quick_request_has_the_event_loop_run_nothing_slow(
+    save_model: SaveModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = ["n", "width"]
+    path = save_model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [("x", TensorProto.FLOAT, shape)],
+        [("y", TensorProto.FLOAT, shape)],
+    )
+    run = Session.run
+
+    def slow_if_wide(session: Session, feeds: dict[str, np.ndarray], outputs: Any = None) -> dict[str, np.ndarray]:
+        time.sleep(0.4 if feeds["x"].shape[1] > 2 else 0)
+        return run(session, feeds, outputs)
+
+    async def ask(model: ServedModel) -> float:
+        narrow, wide = request([[1.0] * 2]), request([[1.0] * 9])
+        for _ in range(50):
+            await model.infer(narrow)
+        asked = []
+        for one in (wide, wide, narrow):  # the second waits while the first runs, and the third is quick
+            asked.append(asyncio.create_task(model.infer(one)))
+            began = time.perf_counter()
+            await asyncio.sleep(0.05)
+        seconds = time.perf_counter() - began
+        await asyncio.gather(*asked)
+        return seconds
+
+    monkeypatch.setattr(Session, "run", slow_if_wide)
+    seconds, model = served(path, ask)
+    assert seconds < 0.3
+    assert model.statistics.success.count == 53
+
+
 def test_a_batch_waits_for_more_until_its_delay_is_over_or_it_is_full(classifier: Path) -> None:
     image = request(np.zeros((1, 1, 4, 4)), "image")
 

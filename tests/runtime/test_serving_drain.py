@@ -1,8 +1,11 @@
 """How a server ends: what it has accepted is answered, nothing new is taken, and the process leaves with 0."""
 
+import contextlib
 import http.client
 import json
 import os
+import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +19,10 @@ from contextlib import closing
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 from tests.runtime.served import MAIN, Served, infer, serving
 
@@ -136,6 +142,44 @@ def test_what_takes_too_long_is_given_up_with_503(classifier: Path) -> None:
     assert "Traceback" not in served.log
 
 
+def test_a_load_that_takes_too_long_is_given_up_with_503(classifier: Path) -> None:
+    with serving(classifier, "--drain", 0.3, before=SLOW.replace("SECONDS", "8")) as served:
+        client = http.client.HTTPConnection(*served.address, timeout=10)
+        client.request("POST", "/v2/repository/models/model/load", b"{}")
+        time.sleep(0.3)
+        served.process.terminate()
+        reply = client.getresponse()
+        assert (reply.status, json.load(reply)) == (503, {"error": "the server is stopping"})
+        assert served.end() == 0
+    assert "Traceback" not in served.log
+
+
+def test_streams_that_are_cut_off_are_no_event_for_the_log(classifier: Path) -> None:
+    """Their clients go on asking while the server stops without waiting for them."""
+    tensor = InferInput("image", [1, 1, 4, 4], "FP32").set_data_from_numpy(np.zeros((1, 1, 4, 4), np.float32))
+    with serving(classifier, "--drain", 0, rpc=True) as served, contextlib.ExitStack() as clients:
+
+        def ask(client: InferenceServerClient) -> None:
+            answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+            client.start_stream(lambda result, error: answers.put(error))
+            for _ in range(4):
+                client.async_stream_infer("model", [tensor])
+            with contextlib.suppress(InferenceServerException):
+                while answers.get(timeout=10) is None:
+                    client.async_stream_infer("model", [tensor])
+
+        streams = [InferenceServerClient(served.rpc) for _ in range(8)]
+        threads = [threading.Thread(target=ask, args=(clients.enter_context(stream),)) for stream in streams]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        served.process.terminate()
+        for thread in threads:
+            thread.join()
+        assert served.end() == 0
+    assert "Traceback" not in served.log
+
+
 def test_calls_over_grpc_are_answered_and_new_ones_are_unavailable(slow: Served) -> None:
     threads, statuses = asking(slow, 2)
     wait_until_asked(slow, 2)
@@ -177,6 +221,39 @@ def test_a_second_signal_ends_it_at_once(classifier: Path) -> None:
         assert served.end(5) == 0
 
 
+def test_signals_to_a_server_that_has_stopped_change_nothing(classifier: Path) -> None:
+    """It leaves with 0 however often it is told to stop, and waits for nothing that libraries do at the end."""
+    lingering = "import atexit, time; atexit.register(time.sleep, 3)"
+    with serving(classifier, rpc=True, before=lingering) as served:
+        served.process.terminate()
+        served.wait_for(" stopped\n")
+        time.sleep(0.2)
+        served.process.terminate()
+        assert served.end(2) == 0
+
+
+INTERRUPTED_LOG = """
+import logging, signal
+from runtime.server.logs import logging_to_stderr
+
+log = logging.getLogger("netspec")
+with logging_to_stderr("text", "info") as end:
+    def hear(*_):
+        end()
+        signal.setitimer(signal.ITIMER_REAL, 1e-4)
+
+    signal.signal(signal.SIGALRM, hear)
+    hear()
+    for _ in range(5_000):
+        log.info("a record")
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+"""
+
+
+def test_a_signal_may_end_the_log_while_a_record_is_written() -> None:
+    subprocess.run([sys.executable, "-c", INTERRUPTED_LOG], stderr=subprocess.DEVNULL, check=True, timeout=20)
+
+
 LOADS_FOREVER = """
 import time
 import runtime.serving.ahead as ahead
@@ -201,6 +278,33 @@ def test_a_stop_while_the_model_loads(classifier: Path, number: signal.Signals) 
         finally:
             process.kill()
     assert process.returncode == 0
+
+
+LOADS_THE_SECOND_FOREVER = """
+import sys, time, runtime.session as session
+make = session.Session.__init__
+
+def load(self, path, *options):
+    if path.parent.name == "2":
+        print("loading", file=sys.stderr, flush=True)
+        time.sleep(60)
+    make(self, path, *options)
+
+session.Session.__init__ = load
+"""
+
+
+def test_a_model_that_still_loads_is_not_waited_for(classifier: Path, tmp_path: Path) -> None:
+    file = tmp_path / "repository" / "model" / "1" / "model.onnx"
+    file.parent.mkdir(parents=True)
+    shutil.copy(classifier, file)
+    options = ("--repository", tmp_path / "repository", "--poll", "0.1")
+    with serving(*options, before=LOADS_THE_SECOND_FOREVER) as served:
+        shutil.copytree(file.parent, file.parent.with_name("2"))
+        served.wait_for("loading")
+        served.process.terminate()
+        assert served.end(5) == 0
+    assert served.log.splitlines()[-1].endswith(" stopped")
 
 
 def test_no_request_is_lost_while_many_come(classifier: Path) -> None:

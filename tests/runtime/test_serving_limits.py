@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import platform
 import resource
 import socket
 import threading
@@ -13,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
@@ -20,7 +22,7 @@ from runtime.server.address import bind
 from runtime.server.http import HttpServer
 from runtime.server.limits import ConnectionLimits, raise_file_limit
 from tests.runtime.conftest import SaveModel
-from tests.runtime.served import serving
+from tests.runtime.served import Served, serving
 
 Connect = Callable[[], socket.socket]
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -265,6 +267,28 @@ def test_answers_that_nobody_reads_do_not_pile_up(save_model: SaveModel) -> None
             assert len(file.read(int(headers["content-length"]))) > 8_000_000
 
 
+def test_urls_and_hosts_that_clients_make_up_are_not_kept(classifier: Path) -> None:
+    def resident(served: Served) -> float:
+        with urllib.request.urlopen(f"{served.url}/metrics", timeout=10) as reply:
+            lines = reply.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith("process_resident_memory_bytes")).split()[1])
+
+    with serving(classifier) as served, closing(http.client.HTTPConnection(*served.address, timeout=10)) as client:
+
+        def ask(number: int) -> None:
+            made_up = f"{number:060000}"
+            for path, host in ((f"/v2/models/{made_up}/infer", "localhost"), ("/v2", made_up)):
+                client.request("POST", path, b"{}", {"Host": host})
+                assert client.getresponse().read()
+
+        for number in range(50):
+            ask(number)
+        before = resident(served)
+        for number in range(50, 400):
+            ask(number)
+        assert resident(served) - before < 10_000_000
+
+
 def test_the_limit_of_files_is_raised_and_bounds_the_connections() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     hard = before[1]
@@ -286,3 +310,41 @@ def test_the_log_of_requests_has_those_that_end_too_soon(classifier: Path) -> No
             status, body = answer(client)
         assert (status, json.loads(body)) == (400, {"error": "the body ends after 3 of 100 bytes"})
         served.wait_for('"status": 400')
+
+
+@pytest.fixture
+def heavy(save_model: SaveModel) -> Path:
+    """A model with 40 MB of weights in blocks of a megabyte, as the layers of a network have them: x [n, 512] → y."""
+    count = 40
+    nodes = [
+        helper.make_node("MatMul", ["x" if not index else f"h{index}", f"w{index}"], [f"h{index + 1}"])
+        for index in range(count)
+    ]
+    drawn = np.random.default_rng(0)
+    weights = {f"w{index}": drawn.standard_normal((512, 512), np.float32) for index in range(count)}
+    shape = [1, 512]
+    output = f"h{count}"
+    return save_model(
+        nodes, [("x", TensorProto.FLOAT, shape)], [(output, TensorProto.FLOAT, shape)], weights, name="heavy.onnx"
+    )
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what other C libraries keep is left to them")
+def test_what_a_model_took_is_given_back(heavy: Path) -> None:
+    with serving(heavy) as served:
+        pages = Path(f"/proc/{served.process.pid}/statm")
+
+        def megabytes() -> float:
+            return int(pages.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+        def call(act: str) -> None:
+            url = f"{served.url}/v2/repository/models/heavy/{act}"
+            urllib.request.urlopen(url, b"{}", timeout=20).close()
+
+        call("load")
+        loaded = megabytes()
+        for _ in range(4):
+            call("load")
+        assert megabytes() < loaded + 20
+        call("unload")
+        assert megabytes() < loaded - 8  # glibc keeps up to 16 MB at the end of its pool

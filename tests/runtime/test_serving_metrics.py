@@ -11,17 +11,21 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 from runtime.cli.serve import command
 from runtime.server.access import model_of
@@ -81,6 +85,29 @@ def test_metrics_count_what_was_asked(classifier: Path) -> None:
     assert samples["process_resident_memory_bytes", frozenset()] > 10_000_000
     assert samples["process_cpu_seconds_total", frozenset()] > 0
     assert samples["netspec_connections", frozenset()] >= 1
+
+
+def test_what_is_refused_before_it_is_read_is_counted(classifier: Path) -> None:
+    infer, image = "/v2/models/model/infer", {"Content-Type": "image/png"}
+    requests: list[tuple[str, bytes, dict[str, str]]] = [
+        (infer, b"{}", {"Inference-Header-Content-Length": "-1"}),
+        (infer, b"{}", {"Content-Encoding": "gzip"}),
+        (infer, b"{}", {"Content-Encoding": "br"}),
+        (infer, bytes(2000), {}),
+        (infer, bytes(2000), {"Content-Encoding": "identity"}),
+        ("/v1/predict/model", b"no image", image),
+        ("/v1/predict/model?top=0", b"no image", image),
+        ("/v1/predict/model", bytes(2000), image),
+        ("/v1/predict/model", b"text", {"Content-Type": "text/plain"}),
+    ]
+    with serving(classifier, "--max-body", "1000") as served:
+        for path, body, headers in requests:
+            asked = urllib.request.Request(f"{served.url}{path}", body, headers)
+            with pytest.raises(urllib.error.HTTPError):
+                urllib.request.urlopen(asked, timeout=10)
+        samples = scraped(served)
+    kinds = {"invalid": 4, "unsupported_media": 2, "too_large": 3}
+    assert {kind: value(samples, "netspec_errors_total", kind=kind) for kind in kinds} == kinds
 
 
 def test_counts_go_on_when_a_model_is_replaced_or_unloaded_and_loaded(classifier: Path) -> None:
@@ -184,6 +211,15 @@ def test_lines_of_the_log() -> None:
         "logger": "runtime",
         "status": 200,
     }
+
+
+def test_a_call_that_its_client_gives_up_is_logged_as_that(classifier: Path) -> None:
+    image = InferInput("image", [1, 1, 4, 4], "FP32")
+    image.set_data_from_numpy(np.zeros((1, 1, 4, 4), np.float32))
+    with serving(classifier, "--access-log", "--max-delay", "60", rpc=True) as served:
+        with closing(InferenceServerClient(served.rpc)) as client, pytest.raises(InferenceServerException):
+            client.infer("model", [image], client_timeout=0.2)
+        served.wait_for("method=ModelInfer model=model status=CANCELLED")
 
 
 def test_a_log_that_nobody_reads_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import shutil
+import threading
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from runtime.errors import ModelError
 from runtime.serving.ahead import Ahead
 from runtime.serving.options import ModelOptions, VersionPolicy, Warmup, WarmupInput
 from runtime.serving.refused import Reason, Refused
-from runtime.serving.repository import Entry, Repository, open_model
+from runtime.serving.repository import Entry, ReadOverride, Repository, open_model
 from runtime.serving.request import InferenceRequest
 from runtime.serving.sources import Files, Folder, Source, is_name
 from runtime.session import Session
@@ -47,11 +50,15 @@ def folder(tmp_path: Path, **options: Any) -> Folder:
     return Folder(tmp_path / "repository", ModelOptions(device="cpu", threads=1, **options), lambda path, given: given)
 
 
-def running(source: Source, ask: Callable[[Repository], Awaitable[Any]]) -> Any:
+def running(
+    source: Source,
+    ask: Callable[[Repository], Awaitable[Any]],
+    read_override: ReadOverride = lambda name, text, given: given,
+) -> Any:
     """What `ask` makes of a repository that has started."""
 
     async def run() -> Any:
-        repository = Repository(source, lambda name, text, given: given)
+        repository = Repository(source, read_override)
         await repository.start()
         try:
             return await asyncio.wait_for(ask(repository), 30)
@@ -213,6 +220,63 @@ def test_swaps_under_load_lose_no_request(scale: Callable[..., Path], tmp_path: 
     assert count > 100
     assert values <= set(range(1, 12))
     assert len(values) >= 5
+
+
+def test_a_new_model_that_is_loaded_twice_at_once_is_there_once(scale: Callable[..., Path], tmp_path: Path) -> None:
+    scale(1, name="other")
+
+    async def ask(repository: Repository) -> list[str]:
+        scale(3)
+        await asyncio.gather(repository.load("scale"), repository.load("scale"))
+        assert await answer(repository) == 3
+        await repository.unload("scale")
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("scale-")]
+
+    assert running(folder(tmp_path), ask) == []
+
+
+def test_a_change_whose_asker_gives_up_is_made_to_its_end(
+    scale: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale(1)
+    run = Session.run
+
+    def slow(session: Session, feeds: dict[str, np.ndarray], outputs: Any = None) -> dict[str, np.ndarray]:
+        time.sleep(0.3)
+        return run(session, feeds, outputs)
+
+    async def settled(repository: Repository, state: str) -> None:
+        while [entry.state for entry in repository.index()] != [state]:
+            await asyncio.sleep(0.02)
+
+    async def ask(repository: Repository) -> list[str]:
+        monkeypatch.setattr(Session, "run", slow)
+        asked = asyncio.create_task(answer(repository))
+        await asyncio.sleep(0.05)
+        for change, state in ((repository.unload, "UNAVAILABLE"), (repository.load, "READY")):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(change("scale"), 0.05)
+            await settled(repository, state)
+        assert await asked == await answer(repository) == 1
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("scale-")]
+
+    assert running(folder(tmp_path), ask) == ["scale-1-0"]
+
+
+def test_a_configuration_that_was_refused_does_not_stay(scale: Callable[..., Path], tmp_path: Path) -> None:
+    scale(1)
+
+    def override(name: str, text: str, given: ModelOptions) -> ModelOptions:
+        return replace(given, labels={"z": ("a",)})  # for an output that the model hasn't
+
+    async def ask(repository: Repository) -> float:
+        with pytest.raises(Refused, match="labels for 'z'"):
+            await repository.load("scale", "{}")
+        scale(2, 2)
+        await polled(repository, lambda: repository.versions("scale") == ["2"])
+        return await answer(repository)
+
+    assert running(folder(tmp_path), ask, override) == 2
 
 
 def test_unloaded_models_stay_so_until_they_are_loaded_again(scale: Callable[..., Path], tmp_path: Path) -> None:

@@ -346,12 +346,13 @@ def test_every_key_is_compared_with_in_constant_time(monkeypatch: pytest.MonkeyP
 
 
 def test_keys_that_cannot_be_read(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert f"cannot read the keys in {tmp_path}/none: No such file" in refused(classifier, "--keys", tmp_path / "none")
+    missing = tmp_path / "none"
+    assert f"cannot read {missing}, a file of keys: No such file" in refused(classifier, "--keys", missing)
     assert "Is a directory" in refused(classifier, "--admin-keys", tmp_path)
     (tmp_path / "binary").write_bytes(b"alice:\xff\xfe")
     assert "is not ASCII text" in refused(classifier, "--keys", tmp_path / "binary")
     (tmp_path / "huge").write_bytes(b"#" * 2_000_000)
-    assert "no file of keys" in refused(classifier, "--keys", tmp_path / "huge")
+    assert "not a file of keys" in refused(classifier, "--keys", tmp_path / "huge")
     monkeypatch.setenv("NETSPEC_API_KEYS", "")
     assert "$NETSPEC_API_KEYS holds no key" in refused(classifier)
 

@@ -41,12 +41,17 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers requests, those of equal shapes and outputs in one run."""
         groups: dict[Any, list[int]] = {}
-        feeds = [self._feeds(request) for request in requests]
-        for number, arrays in enumerate(feeds):
-            shapes = tuple(array.shape[1:] for array in arrays)
-            key = (shapes, tuple(requests[number].requested_output_names())) if self._batched else number
-            groups.setdefault(key, []).append(number)
+        feeds: dict[int, list[np.ndarray]] = {}
         responses: list[Any] = [None] * len(requests)
+        for number, request in enumerate(requests):
+            try:
+                feeds[number] = self._feeds(request)
+            except UnicodeDecodeError:
+                responses[number] = _failure("a BYTES element is not UTF-8, and the model's strings are text")
+                continue
+            shapes = tuple(array.shape[1:] for array in feeds[number])
+            key = (shapes, tuple(request.requested_output_names())) if self._batched else number
+            groups.setdefault(key, []).append(number)
         for numbers in groups.values():
             answers = self._run(requests[numbers[0]], [feeds[number] for number in numbers])
             for number, answer in zip(numbers, answers, strict=True):
@@ -66,7 +71,7 @@ class TritonPythonModel:
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             if len(feeds) > 1:  # one of them is at fault, and only that one is to be told so
                 return [answer for arrays in feeds for answer in self._run(request, [arrays])]
-            return [triton.InferenceResponse([], triton.TritonError(str(error)))]
+            return [_failure(str(error))]
         if len(feeds) == 1:
             return [self._response(names, results)]
         ends = np.cumsum([len(arrays[0]) for arrays in feeds])[:-1]
@@ -75,6 +80,10 @@ class TritonPythonModel:
 
     def _response(self, names: list[str], arrays: Any) -> Any:
         return triton.InferenceResponse([triton.Tensor(name, array) for name, array in zip(names, arrays, strict=True)])
+
+
+def _failure(message: str) -> Any:
+    return triton.InferenceResponse([], triton.TritonError(message))
 
 
 def _as_text(array: np.ndarray) -> np.ndarray:

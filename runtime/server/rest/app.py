@@ -1,21 +1,21 @@
 """The ASGI application: inference straight through, everything else on Starlette."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import lru_cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.server.rest.bodies import Bodies
 from runtime.server.rest.infer import Infer
 from runtime.server.rest.models import model_routes
 from runtime.server.rest.openapi import Paths, openapi_route
-from runtime.server.rest.replies import INTERNAL, JSON, Reply, error_body, refusal
+from runtime.server.rest.replies import INTERNAL, JSON, STOPPING, Reply, error_body, refusal
 from runtime.server.rest.repository import repository_routes
 from runtime.server.rest.unsupported import unsupported_routes
 from runtime.serving.refused import Refused
@@ -41,7 +41,23 @@ class App:
         if scope["type"] == "http" and scope["method"] == "POST" and (asked := asked_model(scope["path"])):
             await self.infer(scope, receive, send, *asked)
         else:
-            await self._others(scope, receive, send)
+            await self._answer_others(scope, receive, send)
+
+    async def _answer_others(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers what is no inference; a stopping server gives up on what takes too long, and says so."""
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._others(scope, receive, noted)
+        except asyncio.CancelledError:
+            if has_begun:
+                raise
+            await refusal(STOPPING).send(send)
 
 
 def build_app(
@@ -74,7 +90,6 @@ def build_app(
     return App(Infer(repository, bodies, workers), app)
 
 
-@lru_cache(1024)
 def asked_model(path: str) -> tuple[str, str] | None:
     """The model and version (empty for the newest) whose inference a path names, None for another path."""
     if not path.startswith(MODELS) or not path.endswith(INFER):

@@ -107,12 +107,15 @@ class Infer:
         model = self._repository.model(name, version)
         if model.is_full:
             raise model.refused(model.overloaded())
-        told = _json_size(headers)
-        return Admitted(name, version, model, headers, told, self._bodies.room(told_length(headers)))
+        try:
+            told = _json_size(headers)
+            return Admitted(name, version, model, headers, told, self._bodies.room(told_length(headers)))
+        except Refused as refused:
+            raise model.refused(refused) from None
 
-    def too_slow(self, seconds: float) -> Refused | None:
+    def too_slow(self, model: ServedModel, seconds: float) -> Refused | None:
         """The refusal of a body that hasn't arrived within so many seconds, None where it may still."""
-        return self._bodies.too_slow() if seconds > self._bodies.limits.seconds else None
+        return model.refused(self._bodies.too_slow()) if seconds > self._bodies.limits.seconds else None
 
     def ask(self, admitted: Admitted, body: memoryview, waiter: Any) -> "Asked | None":
         """Asks for a `waiter`, as `ServedModel.submit` has them; None where to read the request takes a thread.
@@ -169,7 +172,10 @@ class Infer:
     async def _reply(self, headers: Headers, receive: Receive, watch: "ClientWatch", name: str, version: str) -> Reply:
         admitted = self.admit(headers, name, version)
         with admitted.room as room:
-            body = await self._bodies.read(headers, receive, room, admitted.json_size or 0)
+            try:
+                body = await self._bodies.read(headers, receive, room, admitted.json_size or 0)
+            except Refused as refused:
+                raise admitted.model.refused(refused) from None
             watch.start()
             return await self.answer(admitted, body)
 

@@ -27,6 +27,7 @@ from runtime.server.rest.pixel_budget import PixelBudget
 from runtime.server.rest.predict_options import PredictOptions, read_options
 from runtime.server.rest.replies import STOPPING, refusal
 from runtime.serving.model import ServedModel
+from runtime.serving.refused import Refused
 from runtime.serving.repository import Repository
 from runtime.serving.request import InferenceRequest
 
@@ -76,14 +77,17 @@ class Predict:
         watch = ClientWatch(request.receive)
         try:
             with Room(self._bodies) as room:
-                content = await read_image_body(request, self._bodies, room)
+                try:
+                    content = await read_image_body(request, self._bodies, room)
+                except Refused as refused:
+                    raise question.model.refused(refused) from None
                 watch.start()
                 if not self._repository.draining:  # while the body came, the model may have been replaced
                     question = self._question(request)
                 with question.model:
                     return await self._answered(question, content)
         except InputError as error:
-            raise invalid(error.message) from None
+            raise question.model.refused(invalid(error.message)) from None
         except ClientGone:
             return GONE
         except asyncio.CancelledError:
@@ -95,7 +99,10 @@ class Predict:
 
     def _question(self, request: Request) -> _Question:
         model = self._repository.model(request.path_params["model"], request.path_params.get("version", ""))
-        return _Question(model, _image_input(model), read_options(request.query_params, request.headers, model))
+        try:
+            return _Question(model, _image_input(model), read_options(request.query_params, request.headers, model))
+        except Refused as refused:
+            raise model.refused(refused) from None
 
     async def _answered(self, question: _Question, content: bytes | memoryview) -> Response:
         pixels = max(await asyncio.to_thread(pixel_count, content, UPLOAD), question.taken.prepared_pixels)

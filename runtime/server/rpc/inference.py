@@ -32,7 +32,7 @@ STOPPING = Refused(Reason.UNAVAILABLE, "the server is stopping")
 
 
 class ClientGone(Exception):
-    """The client of a stream went away before its answers were written."""
+    """A stream ended before its answers were written: its client went away, or was given up when the server stopped."""
 
 
 class Inference:
@@ -85,10 +85,15 @@ class Inference:
         answers: Answers,
     ) -> None:
         """Has every request answered; it may be cancelled between two of them, and loses none that it read."""
-        await room.acquire()
-        async for received in requests:
-            answers.put_nowait(group.create_task(self._stream_answer(received)))
+        while True:
             await room.acquire()
+            try:
+                received = await anext(requests)
+            except StopAsyncIteration:
+                return
+            except Exception as error:  # gRPC's own, which have no public name
+                raise ClientGone from error
+            answers.put_nowait(group.create_task(self._stream_answer(received)))
 
     async def _stream_answer(self, received: Received) -> Message:
         """The message that answers one request of a stream. It is always the request's final one, and says so."""
@@ -102,12 +107,13 @@ class Inference:
 
     async def _answer(self, received: Received) -> Message:
         message = received.read()
+        model = self._repository.model(message.model_name, message.model_version)
         if self._pending and self._pending + received.size > self._max_pending:
             full = "the requests that wait fill the memory that they may have; try again later"
-            raise Refused(Reason.OVERLOADED, full, retry_after=1)
+            raise model.refused(Refused(Reason.OVERLOADED, full, retry_after=1))
         self._pending += received.size
         try:
-            with self._repository.model(message.model_name, message.model_version) as model:
+            with model:
                 is_long = received.size > LARGE_TEXT and any(spec.dtype.hasobject for spec in model.inputs)
                 try:
                     question = await _perhaps_in_thread(is_long, read_request, message, model)

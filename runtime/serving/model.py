@@ -265,7 +265,7 @@ class ServedModel:
         return Refused(Reason.INTERNAL, "internal error; the server's log says more")
 
     def _finish(self, runs: list[Run]) -> None:
-        """Counts what was run and gives the answers, on the event loop."""
+        """Gives the answers, and then, as nobody waits for that, counts what was run, on the event loop."""
         now = time.perf_counter_ns()
         for run in runs:
             if isinstance(run.outcome, Refused):
@@ -273,12 +273,12 @@ class ServedModel:
                     self._refuse(pending, run.outcome)
                 continue
             whole_ns = [now - pending.arrived_ns for pending in run.batch]
-            self.statistics.ran([pending.rows for pending in run.batch], whole_ns, run.outcome)
-            self._note_pace(run.batch[0].group, run.outcome[0].infer_ns)
             for pending, result in zip(run.batch, run.outcome, strict=True):
                 self._settle(pending)
                 if not pending.waiter.done():
                     pending.waiter.set_result(result)
+            self.statistics.ran([pending.rows for pending in run.batch], whole_ns, run.outcome)
+            self._note_pace(run.batch[0].group, run.outcome[0].infer_ns)
 
     def _is_quick(self, group: Hashable) -> bool:
         """Whether requests of a group are best run on the event loop."""

@@ -1,4 +1,8 @@
-"""Building the module from a checked network against constructing the same network in plain PyTorch."""
+"""Building the module from a checked network: against plain PyTorch's construction, and with weights that are given.
+
+Where they are given none are drawn. What is left is the making of modules, which in a network of many small ones takes
+as long as drawing their weights.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,11 @@ from compiler.module import build
 from netspec import load
 
 NAMES = ("resnet50", "densenet121")
+GIVEN = ("resnet50", "densenet121", "googlenet", "vgg16")
 ROUNDS = 15
 
 
-def measure() -> Result:
+def beside_plain() -> Result:
     ratios, times = {}, {}
     for name in NAMES:
         network = load(name)
@@ -24,6 +29,22 @@ def measure() -> Result:
         times |= {f"{name}, {side}": value for side, value in medians(found).items()}
     what = "building the module from a checked network over constructing plain PyTorch's, both with initialisation"
     return worst("construction", what, ratios, 1.1, True, times, {"rounds": ROUNDS})
+
+
+def with_weights() -> Result:
+    ratios, times = {}, {}
+    for name in GIVEN:
+        network = load(name)
+        weights = build(network).state_dict()
+        found = alternate({"drawn": partial(build, network), "given": partial(build, network, weights=weights)}, ROUNDS)
+        ratios[name] = paired_ratio(found, "drawn", "given")
+        times |= {f"{name}, {side}": value for side, value in medians(found).items()}
+    what = "building the module with drawn weights over building it with those that are given"
+    return worst("construction_with_weights", what, ratios, 5, False, times, {"rounds": ROUNDS})
+
+
+def measure() -> list[Result]:
+    return [beside_plain(), with_weights()]
 
 
 if __name__ == "__main__":

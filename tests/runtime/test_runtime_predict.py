@@ -209,7 +209,19 @@ def test_an_output_that_cannot_be_written(classifier: Path, array: Path, tmp_pat
     assert "there is no directory" in refused(classifier, array, "--output", tmp_path / "no" / "raw.npz")
     assert "is a directory" in refused(classifier, array, "--output", tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "device or a pipe" in refused(classifier, array, "--output", tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        assert "device or a pipe" in refused(classifier, array, "--output", tmp_path / name)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_stays_one(classifier: Path, array: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(Path("folder") / "raw.npz")
+    report(classifier, array, "--output", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    with np.load(tmp_path / "folder" / "raw.npz") as raw:
+        assert raw["fc"].shape == (5, 3)
 
 
 def test_a_full_disk_leaves_the_old_file(

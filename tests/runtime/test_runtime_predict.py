@@ -1,7 +1,10 @@
 """``netspec predict``: images and arrays in, classes or outputs out, and clear errors with the right exit code."""
 
+import io
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -330,6 +333,24 @@ def test_missing_files(classifier: Path, tmp_path: Path) -> None:
     for name in ("nothing.png", "nothing.npy", "nothing.npz"):
         assert "there is no file" in refused(classifier, tmp_path / name)
     assert "is a directory" in refused(classifier, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+def test_nobody_waits_for_who_writes_to_a_pipe(classifier: Path, detector: Path, array: Path, tmp_path: Path) -> None:
+    for name in ("pipe.png", "pipe.npy", "pipe.npz"):
+        os.mkfifo(tmp_path / name)
+        assert "is a named pipe, not a file" in refused(classifier, tmp_path / name)
+    coco = ("--format", "coco", "--coco-images", tmp_path / "pipe.png")
+    assert "is a named pipe, not a file" in refused(detector, array, *coco)
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="standard input is no path here")
+def test_what_a_shell_pipes_in_is_read(classifier: Path) -> None:
+    image = io.BytesIO()
+    Image.new("L", (4, 4), 9).save(image, format="PNG")
+    command = [sys.executable, "-m", "netspec", "predict", str(classifier), "/dev/stdin", "--device", "cpu"]
+    done = subprocess.run(command, input=image.getvalue(), capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_answers_that_are_no_numbers(save_model: SaveModel, tmp_path: Path, logarithm: Path) -> None:

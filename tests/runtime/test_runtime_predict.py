@@ -218,6 +218,13 @@ def test_an_output_that_cannot_be_written(classifier: Path, array: Path, tmp_pat
     assert (tmp_path / "link").is_symlink() and (tmp_path / "pipe").is_fifo()
 
 
+def test_an_ending_that_says_another_format(classifier: Path, array: Path, tmp_path: Path) -> None:
+    result = run(classifier, array, "--output", tmp_path / "raw.txt")
+    assert result.exit_code == 2
+    assert f".txt says another format; name it {tmp_path / 'raw.npz'}" in result.stderr
+    assert not [*tmp_path.glob("raw.*")]
+
+
 def test_a_link_stays_one(classifier: Path, array: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(Path("folder") / "raw.npz")

@@ -90,6 +90,8 @@ def _named(models: Sequence[Path], name: str | None) -> dict[str, Path]:
         known = path.stem if name is None else name
         if not is_name(known):
             raise click.BadParameter(f"'{click.format_filename(known)}' cannot be a model's name", param_hint="--name")
+        if known in found and path.resolve() == found[known].resolve():
+            raise click.UsageError(f"{found[known]} is given twice")
         if known in found:
             raise click.UsageError(f"{found[known]} and {path} would both be the model '{known}'")
         found[known] = path

@@ -46,7 +46,8 @@ def place_of(path: Path) -> Path:
     Raises:
         OSError: a device or pipe is there.
     """
-    place = path.resolve()  # of a pipe that is a link, as `/dev/stdout` may be, this is a path where nothing is
+    # Of a link to a pipe without a name, as `/dev/stdout` may be, this is a path where nothing is.
+    place = path.resolve() if path.is_symlink() else path
     if path.exists() and not place.is_file() and not place.is_dir():
         # As the superuser `-o /dev/null` would otherwise put a file in the device's place, for the whole machine.
         raise OSError(errno.EINVAL, "it is a device or a pipe, which a file can't take the place of", str(path))

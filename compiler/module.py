@@ -192,9 +192,9 @@ def _filled(make: Callable[[], nn.Module], path: str, names: Iterable[str], weig
 def _container(plans: dict[str, Plan], path: str, modules: dict[str, Callee]) -> Container:
     """The module of a container, after those that it calls; all are added to `modules`."""
     plan = plans[path]
-    for called in (*plan.children.values(), *(step.module for step in plan.steps)):
-        if called not in modules:
-            _container(plans, called, modules)
+    for step in plan.steps:
+        if step.module not in modules:
+            _container(plans, step.module, modules)
     names = {path: name for name, path in plan.children.items()}
     children = {name: modules[path] for name, path in plan.children.items()}
     borrowed = {step.module: modules[step.module] for step in plan.steps if step.module not in names}
@@ -207,24 +207,20 @@ def _container(plans: dict[str, Plan], path: str, modules: dict[str, Callee]) ->
 def _allocate(plan: Plan, names: dict[str, str]) -> tuple[list[Step], int, dict[str, int]]:
     """Numbered slots for values, each free again after the value's last use; returns where every value was put."""
     last_use = {value: index for index, step in enumerate(plan.steps) for value in step.reads}
-    ends: dict[int, list[str]] = {}  # the values that a step is the last to read
-    for value, index in last_use.items():
-        if value not in plan.gives:
-            ends.setdefault(index, []).append(value)
+    last_use |= dict.fromkeys(plan.gives, len(plan.steps))
     where = {value: slot for slot, value in enumerate(plan.reads)}
     free: list[int] = []
     slots = len(plan.reads)
     steps: list[Step] = []
     for index, step in enumerate(plan.steps):
         sources = tuple([where[value] for value in step.reads])
-        if index in ends:
-            free += [where[value] for value in ends[index]]
+        free += [where[value] for value in dict.fromkeys(step.reads) if last_use[value] == index]
         for value in step.writes:
             if free:
                 where[value] = free.pop()
             else:
                 where[value] = slots
                 slots += 1
-        free += [where[value] for value in step.writes if value not in last_use and value not in plan.gives]
+        free += [where[value] for value in step.writes if value not in last_use]
         steps.append((names.get(step.module, step.module), sources, tuple([where[value] for value in step.writes])))
     return steps, slots, where

@@ -4,8 +4,10 @@ import asyncio
 
 from runtime.server.direct import DirectProtocol
 
-# Holds most requests whole.
+# Of the memory for all connections, and of what a head is read into, with the body of a small request: what comes behind
+# the head of a large one is to be read into memory of its own.
 SIZE = 64 * 2**10
+HEAD = 16 * 2**10
 
 
 class Reader(asyncio.BufferedProtocol):
@@ -15,17 +17,20 @@ class Reader(asyncio.BufferedProtocol):
     one.
     """
 
-    __slots__ = ("_connection", "_memory")
+    __slots__ = ("_connection", "_head", "_memory")
 
     def __init__(self, connection: DirectProtocol, memory: memoryview) -> None:
         """Reads for `connection`; `memory` is that of all connections of a loop, which reads from one at a time."""
         self._connection = connection
         self._memory = memory
+        self._head = memory[:HEAD]
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes are read into."""
-        rest = self._connection.rest
-        return self._memory if rest is None else rest
+        connection = self._connection
+        if connection.rest is not None:
+            return connection.rest
+        return self._memory if connection.in_body else self._head
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have been read."""

@@ -16,7 +16,7 @@ from runtime.serving.refused import Reason, Refused
 # Room for an image of 3 × 2048 × 2048 numbers, five characters each.
 DEFAULT_MAX_BODY = 64 * 2**20
 # The rest of a body that is longer is read straight into its memory.
-READ_DIRECTLY = 64 * 2**10
+READ_DIRECTLY = 32 * 2**10
 # Where memory for bytes begins in Python, and in NumPy; numbers in it are aligned where their offset is.
 ALIGNMENT = 16
 # What a task is cancelled with whose body takes too long.

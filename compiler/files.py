@@ -17,9 +17,25 @@ def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
     Raises:
         CompilerError: the folder can't be written to, or the disk is full.
     """
+    with _told(path), files.whole_file(path, lasting) as temporary:
+        yield temporary
+
+
+def place_of(path: Path) -> Path:
+    """As `netspec.files.place_of`.
+
+    Raises:
+        CompilerError: a device or pipe is there.
+    """
+    with _told(path):
+        return files.place_of(path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tells what goes wrong while `path` is written."""
     try:
-        with files.whole_file(path, lasting) as temporary:
-            yield temporary
+        yield
     except OSError as error:
         help = "what stood there before is unchanged" if path.exists() else ""
         raise CompilerError(f"`{path}` can't be written: {error.strerror or error}", help) from None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from compiler.errors import CompilerError
-from compiler.files import whole_file
+from compiler.files import place_of, whole_file
 
 # Above this many bytes of weights copying them through protobuf is what an export would spend its time on.
 SIDE_FILE_FROM = 8 * 1024 * 1024
@@ -37,6 +37,7 @@ def write_model(model: onnx.ModelProto, initializers: Mapping[str, Array], path:
     Raises:
         CompilerError: a file can't be written, or the ONNX checker refuses the model.
     """
+    path = place_of(path)  # and the side file beside it
     total = sum(array.nbytes for array in initializers.values())
     side = None
     large = [name for name, array in initializers.items() if total > SIDE_FILE_FROM and array.nbytes > SMALL_TENSOR]

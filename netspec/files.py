@@ -23,10 +23,7 @@ def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
     Raises:
         OSError: the folder can't be written to, the disk is full, or a device or pipe is at `path`.
     """
-    path = path.resolve()  # a link stays one
-    if path.exists() and not path.is_file() and not path.is_dir():
-        # As the superuser `-o /dev/null` would otherwise put a file in the device's place, for the whole machine.
-        raise OSError(errno.EINVAL, "it is a device or a pipe, which a file can't take the place of", str(path))
+    path = place_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -41,6 +38,20 @@ def whole_file(path: Path, lasting: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def place_of(path: Path) -> Path:
+    """Where a file that is written to `path` lies: what is a link stays one.
+
+    Raises:
+        OSError: a device or pipe is there.
+    """
+    # Of a link to a pipe without a name, as `/dev/stdout` may be, this is a path where nothing is.
+    place = path.resolve() if path.is_symlink() else path
+    if path.exists() and not place.is_file() and not place.is_dir():
+        # As the superuser `-o /dev/null` would otherwise put a file in the device's place, for the whole machine.
+        raise OSError(errno.EINVAL, "it is a device or a pipe, which a file can't take the place of", str(path))
+    return place
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

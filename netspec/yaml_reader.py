@@ -76,6 +76,8 @@ def read_file(path: Path, name: str | None = None) -> Source:
     try:
         if path.is_dir():
             raise refuse("unreadable-file", f"`{label}` is a folder, not a spec")
+        if path.is_fifo() and path.absolute().parts[1:2] not in (("dev",), ("proc",)):  # where a shell's pipes lie
+            raise refuse("unreadable-file", f"`{label}` is a named pipe, not a file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:

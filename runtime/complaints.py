@@ -52,6 +52,8 @@ def model_error(path: Path, error: Exception) -> ModelError:
             f"the weights of {path} are missing: there is no {found[1]}",
             help="keep the side file that the export wrote beside the model",
         )
+    if found := re.search(r"reads require a regular file: (.+)", text):
+        return ModelError(f"cannot read the weights of {path}: {found[1]} is not a regular file")
     return ModelError(f"cannot load {path}: {text}")
 
 

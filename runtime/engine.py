@@ -14,7 +14,7 @@ from runtime.complaints import error_text, model_error, spec_help
 from runtime.engine_options import EngineOptions
 from runtime.errors import DeviceError, ModelError
 from runtime.model_path import is_stream
-from runtime.providers import PROVIDERS, TITLES, check_works, device_error, providers_of
+from runtime.providers import PROVIDERS, TITLES, check_works, device_error, finds_nvidia, providers_of
 
 # Every failure reaches the caller as an exception; the same text on stderr, from C++, would only be noise.
 ort.set_default_logger_severity(4)
@@ -57,6 +57,8 @@ def load(path: Path, options: EngineOptions, cancellation: Cancellation | None =
         DeviceError: the device was named and does not work here; the message says why.
     """
     check_readable(path)
+    if options.device == "auto" and not finds_nvidia():
+        return Engine(_create(path, options, "cpu", cancellation), "cpu", "auto: there is no CUDA device")
     if options.device != "auto":
         return Engine(_create(path, options, options.device, cancellation), options.device, "as asked")
     try:

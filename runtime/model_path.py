@@ -29,6 +29,11 @@ def is_stream(path: Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def is_named_pipe(path: Path) -> bool:
+    """Whether a pipe in a folder stands for a file; those that a shell passes, ``/dev/stdin`` or ``<(…)``, do not."""
+    return path.is_fifo() and path.absolute().parts[1:2] not in (("dev",), ("proc",))
+
+
 def _help(path: Path) -> str:
     if others := sorted(path.glob("*.onnx")):
         return f"name the file itself: {', '.join(map(str, others))}"

@@ -17,10 +17,11 @@ def check_place(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a directory; name a .npz file in it")
     _refuse_stream(path)
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no directory {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write {path}: the directory {path.parent} is read-only")
+    folder = _place(path).parent
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: there is no directory {folder}")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {path}: the directory {folder} is read-only")
 
 
 def write_outputs(path: Path, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
@@ -48,6 +49,11 @@ def _stack(path: Path, name: str, rows: Sequence[np.ndarray]) -> np.ndarray:
     return stacked.astype(str) if stacked.dtype.hasobject else stacked
 
 
+def _place(path: Path) -> Path:
+    """Where a file that is written to `path` lies: a link stays one, as `/dev/stdout` has to."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def _refuse_stream(path: Path) -> None:
     # As the superuser `--output /dev/null` would put a file in the device's place, for the whole machine.
     if is_stream(path):
@@ -58,10 +64,11 @@ def _refuse_stream(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when all went well."""
     _refuse_stream(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    place = _place(path)
+    unfinished = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         yield unfinished
-        unfinished.replace(path)
+        unfinished.replace(place)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import InputError
+from runtime.model_path import is_named_pipe
 from runtime.tensors import TensorSpec, describe
 
 REGION = TensorSpec("regions", np.dtype(np.float32), ("batch", "regions", 4))
@@ -31,6 +32,8 @@ class Proposals:
             InputError: it is missing, or no NumPy archive.
         """
         self._path = path
+        if is_named_pipe(path):
+            raise InputError(f"cannot read {path}: it is a named pipe, not a file")
         try:
             self._archive = zipfile.ZipFile(path)
         except FileNotFoundError:

@@ -43,6 +43,11 @@ def check_works(device: str, options: EngineOptions) -> None:
         raise device_error(device, reason)
 
 
+def finds_nvidia() -> bool:
+    """Whether this machine has NVIDIA's driver or a GPU of theirs, by what is quick to see."""
+    return _driver() is not None or any(Path("/dev").glob("nvidia*"))
+
+
 def device_error(device: str, reason: str) -> DeviceError:
     """The error that says why a device does not work."""
     return DeviceError(
@@ -127,11 +132,16 @@ def _loader_error(provider: str) -> str | None:
 
 def _gpu_count() -> int | None:
     """How many GPUs NVIDIA's driver shows to this process; None where the driver can't be asked."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
+    driver = _driver()
     count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):  # each returns 0 for success
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):  # each returns 0 for success
         return None
     return count.value
+
+
+def _driver() -> ctypes.CDLL | None:
+    """NVIDIA's driver, None where there is none."""
+    try:
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None

@@ -19,10 +19,31 @@ from compiler.verify import TOLERANCE, Comparison, agrees, compare
 from compiler.weights import MAX_LISTED, fitting_weights, not_finite
 from netspec.cli.common import set_option
 
+# Endings that say what an ONNX file is not.
+OTHER_FORMATS = {
+    *(".ckpt", ".engine", ".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pt2", ".pth", ".py", ".safetensors"),
+    *(".tflite", ".txt", ".yaml", ".yml"),
+}
+
+
+def _check_ending(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuses as wrong usage a file whose ending says another format than what is written."""
+    if path is not None and path.suffix.lower() in OTHER_FORMATS:
+        name = path.with_suffix(".onnx")
+        why = f"an ONNX file is written, and {path.suffix} says another format; name it {name}"
+        raise click.BadParameter(why, context, option)
+    return path
+
 
 @click.command(epilog="Example: netspec export runs/resnet --verify")
 @click.argument("source", metavar="SPEC|RUN")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: RUN/model.onnx, or SPEC's name here.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    callback=_check_ending,
+    help="Default: RUN/model.onnx, or SPEC's name here.",
+)
 @click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors file or a PyTorch checkpoint.")
 @set_option
 @click.option("--seed", type=int, default=0, help="Of the weights drawn where none are given. Default: 0.")

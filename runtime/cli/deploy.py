@@ -15,6 +15,7 @@ from runtime.deploy import kserve, ray_serve, triton
 from runtime.deploy.models import Deployed, open_models
 from runtime.deploy.scale import Scale
 from runtime.deploy.written import Content, write_folder
+from runtime.errors import InputError
 from runtime.serving.options import ModelOptions
 
 Target = Literal["triton", "kserve", "ray"]
@@ -93,36 +94,44 @@ def command(
     chosen = {field.name: given.pop(field.name) for field in fields(ModelOptions) if field.name in given}
     # They are only looked at here; a configuration says where they run.
     served = ModelOptions(**chosen, device="cpu")
+    scale = None if target == "triton" else _scale(served, gpu, given)
     deployed = open_models(models, name, served)
-    if target == "triton":
+    if scale is None:
         files = triton.repository(deployed, given["backend"] or "onnxruntime", gpu)
     elif target == "kserve":
-        files = kserve.services(deployed, _scale(served, gpu, given), given["storage"], given["image"])
+        files = kserve.services(deployed, scale, given["storage"], given["image"])
     else:
-        files = ray_serve.application(deployed, _scale(served, gpu, given), folder)
+        files = ray_serve.application(deployed, scale, folder)
     write_folder(folder, files, force)
     _tell(target, folder, deployed, files, style)
 
 
 def _scale(options: ModelOptions, gpu: bool, given: Mapping[str, Any]) -> Scale:
+    """What the options ask for of a cluster."""
     replicas = given["replicas"] or 1
-    return Scale(
-        replicas,
-        given["max_replicas"] or replicas,
-        cpus=options.threads_of_a_run * options.instances,
-        gpu=gpu,
-        concurrency=2 * options.max_batch * options.instances,
-        memory=given["memory"] or DEFAULT_MEMORY,
-    )
+    try:
+        return Scale(
+            replicas,
+            given["max_replicas"] or replicas,
+            cpus=options.threads_of_a_run * options.instances,
+            gpu=gpu,
+            concurrency=2 * options.max_batch * options.instances,
+            memory=given["memory"] or DEFAULT_MEMORY,
+        )
+    except InputError as error:  # options that contradict each other
+        raise click.UsageError(error.message + (f"; {error.help}" if error.help else "")) from None
 
 
-def _check_options(target: Target, given: Mapping[str, object]) -> None:
+def _check_options(target: Target, given: Mapping[str, Any]) -> None:
     for option, targets in ONLY.items():
         if given[option] is not None and target not in targets:
             wanted = " and ".join(targets)
             raise click.UsageError(f"--{option.replace('_', '-')} goes with {wanted}, not with {target}")
     if target == "kserve" and not given["storage"]:
         raise click.UsageError("kserve reads models from a storage: name with --storage where you put them")
+    if target == "kserve" and not kserve.is_uri(given["storage"]):
+        example = "s3://bucket/models or pvc://claim/models"
+        raise click.UsageError(f"--storage {given['storage']} is no URI; write for example {example}")
 
 
 def _tell(target: Target, folder: Path, models: Sequence[Deployed], files: Mapping[str, Content], style: str) -> None:

@@ -27,6 +27,17 @@ from runtime.task import Detection
 
 # A bar that comes and goes at once only flickers.
 SECONDS_WITHOUT_BAR = 1.0
+# Endings that say what a .npz file is not.
+OTHER_FORMATS = {".csv", ".h5", ".json", ".npy", ".onnx", ".pkl", ".png", ".pt", ".pth", ".safetensors", ".txt"}
+
+
+def _check_ending(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuses as wrong usage a file whose ending says another format than what is written."""
+    if path is not None and path.suffix.lower() in OTHER_FORMATS:
+        name = click.format_filename(path.with_suffix(".npz"))
+        why = f"a NumPy archive is written, and {path.suffix} says another format; name it {name}"
+        raise click.BadParameter(why, context, option)
+    return path
 
 
 @click.command("predict", epilog="Example: netspec predict runs/demo/model.onnx digit.png")
@@ -74,7 +85,11 @@ SECONDS_WITHOUT_BAR = 1.0
     help="Whether a file that cannot be predicted ends the command, or is told and left out (exit code 1).",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE.npz", help="Also write the model's raw outputs here."
+    "--output",
+    type=click.Path(path_type=Path),
+    callback=_check_ending,
+    metavar="FILE.npz",
+    help="Also write the model's raw outputs here.",
 )
 def command(
     model: Path,

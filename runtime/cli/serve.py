@@ -14,6 +14,7 @@ from runtime.model_path import find_model
 from runtime.server.settings import Settings
 from runtime.server.stopping import Stopping
 from runtime.serving.ahead import Ahead
+from runtime.serving.memory import keep_one_pool
 from runtime.serving.options import ModelOptions
 from runtime.serving.sources import Files, Folder, is_name
 
@@ -47,6 +48,7 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
     if repository is not None and name is not None:
         raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
     files = _named(models, name)
+    keep_one_pool()
     with Stopping() as stopping, Ahead([*files.values()], options) as ahead:
         # Imported while the models load.
         from runtime.server.process import Needed, serve
@@ -88,6 +90,8 @@ def _named(models: Sequence[Path], name: str | None) -> dict[str, Path]:
         known = path.stem if name is None else name
         if not is_name(known):
             raise click.BadParameter(f"'{click.format_filename(known)}' cannot be a model's name", param_hint="--name")
+        if known in found and path.resolve() == found[known].resolve():
+            raise click.UsageError(f"{found[known]} is given twice")
         if known in found:
             raise click.UsageError(f"{found[known]} and {path} would both be the model '{known}'")
         found[known] = path

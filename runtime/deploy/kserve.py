@@ -14,7 +14,7 @@ from runtime.deploy.models import Deployed
 from runtime.deploy.scale import Scale
 from runtime.deploy.triton import repository
 from runtime.deploy.written import Content
-from runtime.errors import InputError, ModelError
+from runtime.errors import ModelError
 
 PORT = 8080
 # Where KServe puts what it fetches from the storage.
@@ -23,6 +23,11 @@ MOUNTED = "/mnt/models"
 DRAIN_SECONDS = 30
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
+
+
+def is_uri(storage: str) -> bool:
+    """Whether this can be where KServe reads models from."""
+    return _URI.fullmatch(storage) is not None
 
 
 def services(models: Sequence[Deployed], scale: Scale, storage: str, image: str | None) -> dict[str, Content]:
@@ -35,13 +40,8 @@ def services(models: Sequence[Deployed], scale: Scale, storage: str, image: str 
         image: a container image with ``netspec serve``; None for KServe's own Triton.
 
     Raises:
-        InputError: the storage is no URI.
         ModelError: two models would have one service.
     """
-    if not _URI.fullmatch(storage):
-        raise InputError(
-            f"--storage {storage} is no URI", help="write for example s3://bucket/models or pvc://claim/models"
-        )
     written: dict[str, Content] = {}
     for deployed in models:
         service = _service_name(deployed.name)

@@ -85,17 +85,39 @@ def parse_json(text: str, source: str) -> ConfigText:
         json_format.ParseDict(value, message, descriptor_pool=POOL)
     except RecursionError:
         raise ModelError(f"{source} is nested too deeply") from None
-    except (ValueError, json_format.ParseError) as error:
-        raise ModelError(f"{source}: {_plain(str(error))}", help=_HELP) from None
+    except json_format.ParseError as error:
+        raise ModelError(f"{source}: {_plain_of_json(str(error))}", help=_HELP) from None
+    except ValueError as error:
+        raise ModelError(f"{source} is no JSON: {error}", help=_HELP) from None
     return ConfigText(message, source)
 
 
+# Where protobuf tells, level by level, which field of JSON it can't take, and why: that in words of ours.
+_IN_FIELD = re.compile(r"Failed to parse (\w+) field: ")
+_EXPECTED = {
+    re.compile(r"\bint\(\)|parse integer|for integer field"): "a whole number",
+    re.compile(r"expected string"): "a text",
+    re.compile(r"Expected true or false"): "true or false",
+    re.compile(r"object is not iterable"): "a JSON object",
+    re.compile(r"must be in \[\]"): "a list",
+}
 _HELP = "the fields are those of Triton's model configuration"
 
 
 def _plain(message: str) -> str:
     """An error of protobuf's without its own mention of the place, and without a list of all fields that there are."""
     return re.sub(r"^\d+:\d+ : |\s+Available Fields.*", "", message, flags=re.DOTALL).replace("\n", " ")
+
+
+def _plain_of_json(message: str) -> str:
+    """The same of an error about JSON: the field, and what it takes."""
+    why = _IN_FIELD.split(message)[-1]
+    field = ".".join(_IN_FIELD.findall(message))
+    for pattern, expected in _EXPECTED.items():
+        if pattern.search(why):
+            return f"'{field}' takes {expected}"
+    why = _plain(re.sub(r"( at ModelConfig\S*)?\.*$", "", why))
+    return f"'{field}': {why}" if field else why
 
 
 def _places(text: str) -> dict[str, list[tuple[int, int]]]:

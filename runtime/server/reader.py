@@ -4,8 +4,8 @@ import asyncio
 
 from runtime.server.direct import DirectProtocol
 
-# Of the memory for all connections, and of what a head is read into, with the body of a small request: what comes behind
-# the head of a large one is to be read into memory of its own.
+# Of the memory for all connections, and of what a head is read into, with the body of a small request: what comes
+# behind the head of a large one is to be read into memory of its own.
 SIZE = 64 * 2**10
 HEAD = 16 * 2**10
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import SecretError
+from runtime.model_path import is_stream
 from runtime.server.stamp import Stamp, stamp
 
 log = logging.getLogger(__name__)
@@ -165,6 +166,8 @@ def _day(seconds: float) -> str:
 
 
 def _read(path: Path) -> bytes:
+    if is_stream(path):  # it is read more than once, and who waits for its other end answers nobody
+        raise SecretError(f"cannot read {path}: it is not a regular file")
     try:
         return path.read_bytes()
     except OSError as error:

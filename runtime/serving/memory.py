@@ -9,14 +9,23 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 LARGE = 2**24
 
 
-def keep_little_freed_memory() -> None:
-    """Has glibc give large blocks back to the system when they are freed, and keep few pools of small ones.
+def keep_one_pool() -> None:
+    """Has glibc keep one pool of memory for all threads; to be called before there are others.
 
-    By itself it learns from the first large bodies to keep such blocks, in a pool for every thread that there has been:
-    a server whose models are replaced would grow with every one. Other C libraries are left as they are.
+    By itself it makes one for every thread, and at the end of all but the first it keeps what is free, also when it is
+    asked to give it back: which share of a model's memory that is would depend on the threads that have loaded it.
     """
-    for parameter, value in ((MMAP_THRESHOLD, LARGE), (TRIM_THRESHOLD, LARGE), (ARENA_MAX, 2)):
-        _call("mallopt", parameter, value)
+    _call("mallopt", ARENA_MAX, 1)
+
+
+def keep_little_freed_memory() -> None:
+    """Has glibc give large blocks back to the system when they are freed.
+
+    By itself it learns from the first large bodies to keep such blocks: a server whose models are replaced would grow
+    with every one. Other C libraries are left as they are.
+    """
+    for parameter in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+        _call("mallopt", parameter, LARGE)
 
 
 def give_back_freed_memory() -> None:

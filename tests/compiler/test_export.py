@@ -177,6 +177,25 @@ def test_a_tolerance_without_use_is_wrong_usage(options: list[str], words: str, 
     assert not list(tmp_path.iterdir())
 
 
+def test_an_ending_that_says_another_format_is_wrong_usage(netspec: Run, tmp_path: Path) -> None:
+    done = netspec("export", "lenet5", "-o", "lenet5.pt")
+    assert done.returncode == 2
+    assert ".pt says another format; name it lenet5.onnx" in " ".join(done.stderr.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_stays_one_and_the_side_file_lies_beside_the_model(tmp_path: Path) -> None:
+    text = "netspec: 1\ninputs: {x: {shape: [N, 2100]}}\nnet: [{linear: 2100, bias: false}]\n"
+    network = check_source(Source("wide.yaml", text)).network
+    assert network is not None
+    (tmp_path / "models").mkdir()
+    (tmp_path / "link").symlink_to(Path("models") / "wide.onnx")
+    side = export(network, build(network), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert side is not None and side.parent == (tmp_path / "models").resolve()
+    assert onnxruntime.InferenceSession(str(tmp_path / "models" / "wide.onnx"), providers=["CPUExecutionProvider"])
+
+
 # -- weights
 
 

@@ -331,10 +331,26 @@ def test_the_console_script_and_the_module_are_the_same() -> None:
 def test_no_file_takes_the_place_of_a_device_or_a_pipe(command: tuple[str, ...], tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    result = run(*command, pipe)
-    assert result.exit_code != 0 and result.exc_info is not None and result.exc_info[0] is SystemExit
-    assert "device or a pipe" in result.output
-    assert pipe.is_fifo()
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        result = run(*command, path)
+        assert result.exit_code != 0 and result.exc_info is not None and result.exc_info[0] is SystemExit
+        assert "device or a pipe" in result.output
+    assert pipe.is_fifo() and link.is_symlink()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="standard output is a link in Linux's /proc")
+def test_standard_output_is_no_name_for_a_file_unless_it_is_one(tmp_path: Path) -> None:
+    link = tmp_path / "stdout"  # as /dev/stdout is
+    link.symlink_to("/proc/self/fd/1")
+    command = [sys.executable, "-m", "netspec", "schema", "-o", str(link)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "device or a pipe" in done.stderr
+    with (tmp_path / "schema.json").open("w") as file:
+        subprocess.run(command, stdout=file, check=True)
+    assert json.loads((tmp_path / "schema.json").read_text())["$schema"]
+    assert link.is_symlink()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -195,6 +196,20 @@ def test_a_file_of_100_mb(tmp_path: Path) -> None:
 
 def test_a_folder(tmp_path: Path) -> None:
     refused(tmp_path, "unreadable-file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "spec.yaml")
+    assert "is a named pipe" in refused(tmp_path / "spec.yaml", "unreadable-file").output
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="standard input is no path here")
+def test_what_a_shell_pipes_in_is_read() -> None:
+    command = [sys.executable, "-m", "netspec", "validate", "/dev/stdin"]
+    text = "netspec: 1\nname: piped\ninputs: {image: {shape: [N, 4]}}\nnet: {fc: {linear: 3}}\n"
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    assert done.stdout == "/dev/stdin: valid, 1 layer, 15 parameters\n"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -123,3 +123,11 @@ def test_a_side_file_that_is_too_short(folder: Path) -> None:
     (folder / "in.bin").write_bytes(b"\0" * 8)
     with pytest.raises(ModelError, match=r"model\.onnx"):
         Session(save(folder, initializer("in.bin")), CPU)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_side_file_that_is_a_pipe_is_not_waited_for(folder: Path, place: Callable[[str], GraphProto]) -> None:
+    os.mkfifo(folder / "pipe.bin")
+    with pytest.raises(ModelError, match=r"^cannot .*model\.onnx: .*(is not (a )?regular file|get file size)"):
+        Session(save(folder, place("pipe.bin")), CPU)

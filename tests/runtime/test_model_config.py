@@ -415,6 +415,13 @@ def test_a_request_to_load_brings_its_own_configuration(folder: Path, served: Fo
         ('{"version_policy": {"specific": {"versions": [7]}}}', "version 7"),
         ('{"sequence_batching": {}}', "no state"),
         ('{"instance_group": [{"count": 99999999999999}]}', "count"),
+        ('{"max_batch_size": "x"}', "'max_batch_size' takes a whole number"),
+        ('{"max_batch_size": [1]}', "'max_batch_size' takes a whole number"),
+        ('{"input": [{"dims": ["a"]}]}', "'input.dims' takes a whole number"),
+        ('{"input": {"name": "x"}}', "'input' takes a list"),
+        ('{"name": 3}', "'name' takes a text"),
+        ('{"response_cache": {"enable": "yes"}}', "'response_cache.enable' takes true or false"),
+        ('{"dynamic_batching": 3}', "'dynamic_batching' takes a JSON object"),
     ],
 )
 def test_a_request_to_load_with_a_wrong_configuration(served: Folder, sent: str, words: str) -> None:

@@ -121,7 +121,10 @@ def test_boxes_lie_where_the_objects_are(serve: Serve, open_page: Open, detector
     box = page.locator(".box", has_text="red").bounding_box()
     found = [(box["x"] - image["x"]), (box["y"] - image["y"]), box["width"], box["height"]]
     assert [length * 60 / image["width"] for length in found] == pytest.approx([20, 8, 30, 24], abs=0.2)
+    status = page.get_by_role("status").filter(has_text=street.name)
+    assert "2 objects with a score of 0.3 or more" in status.inner_text()
     page.locator("#score").fill("0.8")
+    assert "1 object with a score of 0.8 or more" in status.inner_text()
     assert [text.split()[0] for text in told(page)] == ["red"]
     assert page.locator(".box").count() == 1
     page.locator(".told li").focus()

@@ -1,7 +1,10 @@
 """``netspec predict``: images and arrays in, classes or outputs out, and clear errors with the right exit code."""
 
+import io
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -209,7 +212,26 @@ def test_an_output_that_cannot_be_written(classifier: Path, array: Path, tmp_pat
     assert "there is no directory" in refused(classifier, array, "--output", tmp_path / "no" / "raw.npz")
     assert "is a directory" in refused(classifier, array, "--output", tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "device or a pipe" in refused(classifier, array, "--output", tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        assert "device or a pipe" in refused(classifier, array, "--output", tmp_path / name)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "pipe").is_fifo()
+
+
+def test_an_ending_that_says_another_format(classifier: Path, array: Path, tmp_path: Path) -> None:
+    result = run(classifier, array, "--output", tmp_path / "raw.txt")
+    assert result.exit_code == 2
+    assert f".txt says another format; name it {tmp_path / 'raw.npz'}" in result.stderr
+    assert not [*tmp_path.glob("raw.*")]
+
+
+def test_a_link_stays_one(classifier: Path, array: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(Path("folder") / "raw.npz")
+    report(classifier, array, "--output", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    with np.load(tmp_path / "folder" / "raw.npz") as raw:
+        assert raw["fc"].shape == (5, 3)
 
 
 def test_a_full_disk_leaves_the_old_file(
@@ -318,6 +340,24 @@ def test_missing_files(classifier: Path, tmp_path: Path) -> None:
     for name in ("nothing.png", "nothing.npy", "nothing.npz"):
         assert "there is no file" in refused(classifier, tmp_path / name)
     assert "is a directory" in refused(classifier, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+def test_nobody_waits_for_who_writes_to_a_pipe(classifier: Path, detector: Path, array: Path, tmp_path: Path) -> None:
+    for name in ("pipe.png", "pipe.npy", "pipe.npz"):
+        os.mkfifo(tmp_path / name)
+        assert "is a named pipe, not a file" in refused(classifier, tmp_path / name)
+    coco = ("--format", "coco", "--coco-images", tmp_path / "pipe.png")
+    assert "is a named pipe, not a file" in refused(detector, array, *coco)
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="standard input is no path here")
+def test_what_a_shell_pipes_in_is_read(classifier: Path) -> None:
+    image = io.BytesIO()
+    Image.new("L", (4, 4), 9).save(image, format="PNG")
+    command = [sys.executable, "-m", "netspec", "predict", str(classifier), "/dev/stdin", "--device", "cpu"]
+    done = subprocess.run(command, input=image.getvalue(), capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_answers_that_are_no_numbers(save_model: SaveModel, tmp_path: Path, logarithm: Path) -> None:

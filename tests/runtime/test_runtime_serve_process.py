@@ -477,4 +477,9 @@ def test_models_that_would_have_one_name(classifier: Path, tmp_path: Path) -> No
     assert started(classifier, classifier, "--name", "a").exit_code == 2
     result = started(classifier, classifier.parent)
     assert result.exit_code == 2
+    assert f"{classifier} is given twice" in result.stderr
+    (tmp_path / "other").mkdir()
+    other = shutil.copy(classifier, tmp_path / "other" / "model.onnx")
+    result = started(classifier, other)
+    assert result.exit_code == 2
     assert "would both be the model 'model'" in result.stderr

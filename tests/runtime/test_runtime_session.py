@@ -1,5 +1,6 @@
 """Sessions: devices chosen openly, signatures, runs, and every way in which a model or its input is wrong."""
 
+import ctypes.util
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,7 @@ def test_a_device_that_does_not_work_says_why(
 ) -> None:
     missing = "libcublasLt.so.13: cannot open shared object file"
     monkeypatch.setattr("runtime.providers._loader_error", lambda provider: missing)
+    monkeypatch.setattr("runtime.engine.finds_nvidia", lambda: True)
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
     with pytest.raises(DeviceError, match=f"does not work here: {missing}"):
@@ -174,6 +176,16 @@ def test_a_device_that_does_not_work_says_why(
     assert session.device == "cpu"
     assert session.device_reason == f"auto: CUDA does not work here: {missing}"
     assert capfd.readouterr() == ("", "")
+
+
+NVIDIA = bool(ctypes.util.find_library("cuda") or ctypes.util.find_library("nvcuda") or [*Path("/dev").glob("nvidia*")])
+
+
+@pytest.mark.skipif(NVIDIA, reason="NVIDIA's driver or a GPU is here")
+def test_a_machine_without_a_gpu_has_nothing_wrong(classifier: Path) -> None:
+    assert Session(classifier).device_reason == "auto: there is no CUDA device"
+    with pytest.raises(DeviceError, match=r"^CUDA does not work here: "):
+        Session(classifier, EngineOptions("cuda"))
 
 
 def test_a_build_without_cuda(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:

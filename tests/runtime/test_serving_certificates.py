@@ -1,9 +1,11 @@
 """Certificates that are replaced while a server shows them."""
 
 import http.client
+import os
 import shutil
 import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -95,3 +97,15 @@ def test_clients_are_checked_by_the_new_authorities(classifier: Path, pem: Path,
         until(is_let_in)
         shutil.copy(pem / "server.pem", authorities)
         until(lambda: not is_let_in())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+@pytest.mark.parametrize(("make", "why"), [(os.mkfifo, "it is not a regular file"), (os.mkdir, "Is a directory")])
+def test_what_is_no_file_leaves_the_old_certificate(
+    classifier: Path, pem: Path, files: Path, make: Callable[[Path], None], why: str
+) -> None:
+    with serving(classifier, *options(files)) as served:
+        (files / "server.pem").unlink()
+        make(files / "server.pem")
+        served.wait_for(f"the certificates stay as they were: cannot read {files / 'server.pem'}: {why}")
+        assert shown(served.address) == (pem / "server.pem").read_text()

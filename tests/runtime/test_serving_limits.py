@@ -345,6 +345,6 @@ def test_what_a_model_took_is_given_back(heavy: Path) -> None:
         loaded = megabytes()
         for _ in range(4):
             call("load")
-        assert megabytes() < loaded + 20
+        assert megabytes() < loaded + 15
         call("unload")
-        assert megabytes() < loaded - 8  # glibc keeps up to 16 MB at the end of its pool
+        assert megabytes() < loaded - 30

@@ -11,10 +11,14 @@ const USUAL_SCORE = 0.3;
 const CROWD = 20;
 const SHOWN_TEXT = 10_000;
 
-/** The view of a reply; `drawnByServer` asks for the drawn picture, for images that the browser itself can't show. */
+/**
+ * The view of a reply; `drawnByServer` asks for the drawn picture, for images that the browser itself can't show, and
+ * `tell` is given what the answer is in a line, whenever that changes.
+ */
 export class AnswerView {
-  constructor(file, reply, drawnByServer) {
+  constructor(file, reply, drawnByServer, tell) {
     this.reply = reply;
+    this.tell = tell;
     this.picture = element("div", { class: reply.width < TINY ? "picture tiny" : "picture" });
     this.told = element("div");
     this.node = element("div", { class: "answer" }, element("figure", {}, this.picture), this.told);
@@ -45,7 +49,7 @@ export class AnswerView {
 
   showLabels() {
     const { top } = this.reply;
-    this.summary = `${top[0].label}, ${percent(top[0].probability)}`;
+    this.tell(`${top[0].label}, ${percent(top[0].probability)}`);
     this.told.append(element("ol", { class: "told" }, top.map(bar)));
   }
 
@@ -55,13 +59,13 @@ export class AnswerView {
     const list = element("ul", { class: "told" });
     const update = () => {
       shown.textContent = Number(score.value).toFixed(2);
-      this.showFound(list, this.reply.objects.filter((one) => one.score >= Number(score.value)));
+      const found = this.reply.objects.filter((one) => one.score >= Number(score.value));
+      this.showFound(list, found);
+      this.tell(`${found.length || "no"} object${found.length === 1 ? "" : "s"} with a score of ${Number(score.value)} or more`);
     };
     score.addEventListener("input", update);
     this.told.append(element("div", { class: "slider" }, element("label", { for: "score" }, "score at least"), score, shown), list);
     update();
-    const count = this.reply.objects.filter((one) => one.score >= USUAL_SCORE).length;
-    this.summary = `${count || "no"} object${count === 1 ? "" : "s"} with a score of ${USUAL_SCORE} or more`;
   }
 
   showFound(list, found) {
@@ -110,14 +114,14 @@ export class AnswerView {
       return element("li", {}, element("label", { class: "line" }, element("span", {}, box, " ", swatch(one), one.label), element("span", {}, percent(one.share))));
     });
     this.told.append(element("ul", { class: "told" }, entries));
-    this.summary = `${classes.length} class${classes.length === 1 ? "" : "es"} in the image`;
+    this.tell(`${classes.length} class${classes.length === 1 ? "" : "es"} in the image`);
   }
 
   showOutputs() {
     const text = JSON.stringify(this.reply.outputs, null, 1);
     const more = text.length > SHOWN_TEXT ? `\n… ${short(text.length - SHOWN_TEXT)} characters more` : "";
     this.told.append(element("pre", { tabindex: 0 }, text.slice(0, SHOWN_TEXT) + more));
-    this.summary = `${Object.keys(this.reply.outputs).length} outputs`;
+    this.tell(`${Object.keys(this.reply.outputs).length} outputs`);
   }
 }
 

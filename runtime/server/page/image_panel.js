@@ -65,9 +65,10 @@ export class ImagePanel {
       return;
     }
     if (number !== this.asked) return;
-    const view = new AnswerView(file, await reply.json(), () => this.post(file, "png"));
-    this.answer.replaceChildren(view.node);
-    this.status.textContent = `${file.name}: ${view.summary}; answered in ${short(performance.now() - started)} ms`;
+    const told = await reply.json();
+    const time = short(performance.now() - started);
+    const tell = (summary) => (this.status.textContent = `${file.name}: ${summary}; answered in ${time} ms`);
+    this.answer.replaceChildren(new AnswerView(file, told, () => this.post(file, "png"), tell).node);
   }
 
   refused(error) {

@@ -76,7 +76,7 @@ def read_shapes(ctx: click.Context, param: click.Parameter, values: tuple[str, .
 @click.option(
     "--seconds", type=Seconds(), default=30, show_default=True, metavar="S", help="How long to measure in all."
 )
-@format_option("A table for people, or JSON.")
+@format_option
 def command(
     model: Path,
     threads: tuple[int, ...],

@@ -72,7 +72,7 @@ ONLY = {
     "--image", metavar="IMAGE", help="kserve: a container image with `netspec serve`, to use in place of Triton."
 )
 @click.option("--force", is_flag=True, help="Replace what is there though another wrote or changed it.")
-@format_option("How to tell what was written.")
+@format_option
 def command(
     target: Target, models: tuple[Path, ...], folder: Path, name: str | None, force: bool, style: str, **given: Any
 ) -> None:

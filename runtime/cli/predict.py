@@ -12,7 +12,7 @@ from rich.text import Text
 
 from runtime.answering.drawing import draw_answer
 from runtime.answering.image_input import takes_pixels
-from runtime.cli.options import device_option, format_option, threads_option
+from runtime.cli.options import device_option, threads_option
 from runtime.cli.prediction_report import CocoReport, JsonReport, Report, TextReport
 from runtime.coco import AnnotatedIds, NumberedIds, check_run_lengths
 from runtime.engine_options import Device, EngineOptions
@@ -52,7 +52,14 @@ def _check_ending(context: click.Context, option: click.Parameter, path: Path | 
     metavar="S",
     help="Tell only objects with at least this score.  [default: 0]",
 )
-@format_option("A table for people, JSON, or a COCO results list.", "coco")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "coco"]),
+    default="text",
+    show_default=True,
+    help="A table for people, JSON, or a COCO results list.",
+)
 @click.option(
     "--coco-images",
     type=click.Path(path_type=Path),

@@ -1,7 +1,6 @@
 """The options of ``netspec serve``, in groups; their defaults are those of the settings that they become."""
 
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -45,36 +44,38 @@ def _is_url(text: str) -> bool:
         return False
 
 
-def _setting(
-    of: type[ModelOptions | Settings], flag: str, kind: "click.ParamType[Any]", metavar: str | None, help: str
-) -> Decorator:
-    """An option for the field of its name, whose default is its own, and is told."""
-    default = getattr(of, flag.removeprefix("--").replace("-", "_"))
-    return click.option(flag, type=kind, default=default, show_default=True, metavar=metavar, help=help)
-
-
 MODEL_OPTIONS: tuple[Decorator, ...] = (
-    _setting(
-        ModelOptions,
+    click.option(
         "--instances",
-        click.IntRange(1, MAX_THREADS),
-        "N",
-        "Batches that run at once, each on its share of the threads.",
+        type=click.IntRange(1, MAX_THREADS),
+        default=ModelOptions.instances,
+        show_default=True,
+        metavar="N",
+        help="Batches that run at once, each on its share of the threads.",
     ),
-    _setting(
-        ModelOptions,
+    click.option(
         "--max-batch",
-        click.IntRange(1, MAX_BATCH),
-        "ROWS",
-        "The most rows of different requests that run together; 1 for each request alone.",
+        type=click.IntRange(1, MAX_BATCH),
+        default=ModelOptions.max_batch,
+        show_default=True,
+        metavar="ROWS",
+        help="The most rows of different requests that run together; 1 for each request alone.",
     ),
-    _setting(ModelOptions, "--max-delay", Seconds(zero=True), "SECONDS", "How long a batch waits for more rows."),
-    _setting(
-        ModelOptions,
+    click.option(
+        "--max-delay",
+        type=Seconds(zero=True),
+        default=ModelOptions.max_delay,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a batch waits for more rows.",
+    ),
+    click.option(
         "--max-queue",
-        click.IntRange(1, MAX_QUEUE),
-        "N",
-        "The most requests that wait for a model; more are answered 503.",
+        type=click.IntRange(1, MAX_QUEUE),
+        default=ModelOptions.max_queue,
+        show_default=True,
+        metavar="N",
+        help="The most requests that wait for a model; more are answered 503.",
     ),
     click.option(
         "--timeout",
@@ -85,7 +86,13 @@ MODEL_OPTIONS: tuple[Decorator, ...] = (
 )
 
 SERVER_OPTIONS: tuple[Decorator, ...] = (
-    _setting(Settings, "--host", click.STRING, "ADDRESS", "The address to listen on; 0.0.0.0 for all."),
+    click.option(
+        "--host",
+        default=Settings.host,
+        show_default=True,
+        metavar="ADDRESS",
+        help="The address to listen on; 0.0.0.0 for all.",
+    ),
     click.option(
         "--port",
         type=PORT,
@@ -109,22 +116,36 @@ SERVER_OPTIONS: tuple[Decorator, ...] = (
         metavar="BYTES",
         help="The greatest size of a request.",
     ),
-    _setting(
-        Settings,
+    click.option(
         "--max-connections",
-        click.IntRange(min=1),
-        "N",
-        "The most HTTP connections, and the most gRPC calls, at a time.",
+        type=click.IntRange(min=1),
+        default=Settings.max_connections,
+        show_default=True,
+        metavar="N",
+        help="The most HTTP connections, and the most gRPC calls, at a time.",
     ),
-    _setting(
-        Settings,
+    click.option(
         "--drain",
-        Seconds(zero=True),
-        "SECONDS",
-        "How long a server that is stopped answers what it has accepted.",
+        type=Seconds(zero=True),
+        default=Settings.drain,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a server that is stopped answers what it has accepted.",
     ),
-    _setting(Settings, "--log-format", click.Choice(FORMATS), None, "The log's form."),
-    _setting(Settings, "--log-level", click.Choice(LEVELS), None, "The least that the log tells."),
+    click.option(
+        "--log-format",
+        type=click.Choice(FORMATS),
+        default=Settings.log_format,
+        show_default=True,
+        help="The log's form.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(LEVELS),
+        default=Settings.log_level,
+        show_default=True,
+        help="The least that the log tells.",
+    ),
     click.option("--access-log", is_flag=True, help="Log every request, without what it carries."),
     click.option(
         "--traces",

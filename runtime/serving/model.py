@@ -100,6 +100,8 @@ class ServedModel:
         self._queue.close()
         for instance in self._instances:
             await asyncio.to_thread(instance.join)
+        # Requests whose bodies still arrive name this model, though another will answer them: they keep no weights.
+        self.__dict__.pop("_session", None)
 
     def hold(self) -> None:
         """Keeps it open until `release`, as ``with`` does."""

@@ -19,7 +19,7 @@ import orjson
 
 from runtime.answering.objects import is_background
 from runtime.errors import InputError, UserError
-from runtime.model_path import is_named_pipe
+from runtime.model_path import refuse_named_pipe
 from runtime.prediction import Prediction
 
 Id = int | str
@@ -96,8 +96,7 @@ class AnnotatedIds:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if is_named_pipe(path):
-        raise InputError(f"cannot read {path}: it is a named pipe, not a file")
+    refuse_named_pipe(path)
     try:
         content = orjson.loads(path.read_bytes())
     except OSError as error:

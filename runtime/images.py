@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runtime.errors import InputError
 from runtime.metadata import ImageContract, ImagePixels, ImagePreprocess
-from runtime.model_path import is_named_pipe
+from runtime.model_path import refuse_named_pipe
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -75,8 +75,8 @@ def pixel_count(source: Path | bytes | memoryview, name: str) -> int:
 @contextlib.contextmanager
 def _opened(source: Path | bytes | memoryview, name: str) -> Iterator[Image.Image]:
     """The image, of which nothing is decoded yet; whatever goes wrong while it is entered becomes an InputError."""
-    if isinstance(source, Path) and is_named_pipe(source):
-        raise InputError(f"cannot read {name}: it is a named pipe, not a file")
+    if isinstance(source, Path):
+        refuse_named_pipe(source)
     try:
         with _open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
             yield image

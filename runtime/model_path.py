@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from runtime.errors import ModelError
+from runtime.errors import InputError, ModelError
 
 
 def find_model(path: Path) -> Path:
@@ -29,9 +29,10 @@ def is_stream(path: Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def is_named_pipe(path: Path) -> bool:
-    """Whether a pipe in a folder stands for a file; those that a shell passes, ``/dev/stdin`` or ``<(…)``, do not."""
-    return path.is_fifo() and path.absolute().parts[1:2] not in (("dev",), ("proc",))
+def refuse_named_pipe(path: Path) -> None:
+    """Raises InputError where a pipe in a folder stands for a file; a shell's own, ``/dev/stdin`` or ``<(…)``, may."""
+    if path.is_fifo() and path.absolute().parts[1:2] not in (("dev",), ("proc",)):
+        raise InputError(f"cannot read {path}: it is a named pipe, not a file")
 
 
 def _help(path: Path) -> str:

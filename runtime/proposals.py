@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import InputError
-from runtime.model_path import is_named_pipe
+from runtime.model_path import refuse_named_pipe
 from runtime.tensors import TensorSpec, describe
 
 REGION = TensorSpec("regions", np.dtype(np.float32), ("batch", "regions", 4))
@@ -32,8 +32,7 @@ class Proposals:
             InputError: it is missing, or no NumPy archive.
         """
         self._path = path
-        if is_named_pipe(path):
-            raise InputError(f"cannot read {path}: it is a named pipe, not a file")
+        refuse_named_pipe(path)
         try:
             self._archive = zipfile.ZipFile(path)
         except FileNotFoundError:

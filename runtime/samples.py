@@ -10,7 +10,7 @@ import numpy as np
 from runtime.answering.image_input import image_input, only_input
 from runtime.errors import InputError
 from runtime.images import decode
-from runtime.model_path import is_named_pipe
+from runtime.model_path import refuse_named_pipe
 from runtime.proposals import Proposals
 from runtime.session import Session
 from runtime.tensors import TensorSpec, describe
@@ -81,8 +81,7 @@ def _load_array(path: Path) -> np.ndarray:
 @contextlib.contextmanager
 def _reading(path: Path, kind: str) -> Iterator[None]:
     """Turns whatever goes wrong while a file is read into an InputError."""
-    if is_named_pipe(path):
-        raise InputError(f"cannot read {path}: it is a named pipe, not a file")
+    refuse_named_pipe(path)
     try:
         yield
     except InputError:

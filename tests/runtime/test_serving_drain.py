@@ -14,8 +14,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -39,6 +40,18 @@ def slow(classifier: Path) -> Iterator[Served]:
     """A server whose runs take a second, each for one request."""
     with serving(classifier, "--max-batch", 1, rpc=True, before=SLOW.replace("SECONDS", "1")) as served:
         yield served
+
+
+def stopped_while(served: Served, asking: Sequence[Callable[[], None]]) -> int:
+    """The exit status of a server that is stopped while all of these ask it, each in a thread, to their end."""
+    threads = [threading.Thread(target=ask) for ask in asking]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    served.process.terminate()
+    for thread in threads:
+        thread.join()
+    return served.end()
 
 
 def asking(served: Served, count: int) -> tuple[list[threading.Thread], list[int]]:
@@ -169,14 +182,7 @@ def test_streams_that_are_cut_off_are_no_event_for_the_log(classifier: Path) -> 
                     client.async_stream_infer("model", [tensor])
 
         streams = [InferenceServerClient(served.rpc) for _ in range(8)]
-        threads = [threading.Thread(target=ask, args=(clients.enter_context(stream),)) for stream in streams]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.5)
-        served.process.terminate()
-        for thread in threads:
-            thread.join()
-        assert served.end() == 0
+        assert stopped_while(served, [partial(ask, clients.enter_context(stream)) for stream in streams]) == 0
     assert "Traceback" not in served.log
 
 
@@ -325,14 +331,7 @@ def test_no_request_is_lost_while_many_come(classifier: Path) -> None:
                 if outcomes[-1] != 200:
                     return
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.5)
-        served.process.terminate()
-        for thread in threads:
-            thread.join()
-        assert served.end() == 0
+        assert stopped_while(served, [ask] * 8) == 0
     assert 200 in outcomes
     assert set(outcomes) <= {200, 503}
 

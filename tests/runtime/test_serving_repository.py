@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -54,11 +55,12 @@ def running(
     source: Source,
     ask: Callable[[Repository], Awaitable[Any]],
     read_override: ReadOverride = lambda name, text, given: given,
+    open_session: Callable[..., Session] = Session,
 ) -> Any:
     """What `ask` makes of a repository that has started."""
 
     async def run() -> Any:
-        repository = Repository(source, read_override)
+        repository = Repository(source, read_override, open_session)
         await repository.start()
         try:
             return await asyncio.wait_for(ask(repository), 30)
@@ -491,3 +493,25 @@ def test_a_configuration_that_insists_on_batching_is_held_against_the_model(save
     options = ModelOptions(device="cpu", max_batch=4, insist_on_batching=True)
     with pytest.raises(ModelError, match="batch is fixed"):
         open_model("fixed", "1", save_classifier(batch=2), options)
+
+
+def test_a_model_that_was_replaced_keeps_no_weights_for_whoever_names_it(
+    scale: Callable[..., Path], tmp_path: Path
+) -> None:
+    scale(2)
+    opened: list[weakref.ref[Session]] = []
+
+    def open_session(path: Path, options: Any) -> Session:
+        session = Session(path, options)
+        opened.append(weakref.ref(session))
+        return session
+
+    async def ask(repository: Repository) -> None:
+        named = repository.model("scale")
+        await repository.load("scale")
+        assert [session() is None for session in opened] == [True, False]
+        with pytest.raises(Refused) as refused:
+            await named.infer(ONE)
+        assert refused.value.reason is Reason.UNAVAILABLE
+
+    running(folder(tmp_path), ask, open_session=open_session)

@@ -7,20 +7,20 @@ and a container can be sharded, checkpointed or replaced like any module.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
+from compiler.lowering.drawing import undrawn
 from compiler.lowering.table import OwnParameter, same_for_all
 from compiler.plan import Plan, plans_of
 from netspec.garbage import without_collections
-from netspec.network import Network, key_of
+from netspec.network import Layer, Network, key_of
 from netspec.ops.base import Part
 
 Step = tuple[str, tuple[int, ...], tuple[int, ...]]
@@ -118,24 +118,15 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     modules: dict[str, Callee] = {}
     readers = Counter(value for _, layer in network.layers() for value in layer["inputs"])
     readers.update(network.outputs.values())
-    drawing = nullcontext() if weights is None else _Undrawn()
-    with without_collections(), torch.random.fork_rng(devices=[]), drawing:
+    with without_collections(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        for path, layer in network.layers():
-            if layer["module"] not in modules and not isinstance(layer["op"], Part):
-                modules[layer["module"]] = _leaf(network, path, readers, weights)
+        with nullcontext() if weights is None else undrawn():
+            for path, layer in network.layers():
+                if layer["module"] not in modules and not isinstance(layer["op"], Part):
+                    modules[layer["module"]] = _leaf(network, path, layer, readers)
+        if weights is not None:
+            _fill(network, modules, weights)
         return _container(plans_of(network), "", modules)
-
-
-class _Undrawn(TorchFunctionMode):
-    """While it is entered, `torch.nn.init` leaves tensors as they are: other values are put in their place."""
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if getattr(function, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **(kwargs or {}))
 
 
 def submodule(module: nn.Module, path: str) -> nn.Module:
@@ -151,8 +142,7 @@ def submodule(module: nn.Module, path: str) -> nn.Module:
     return found
 
 
-def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapping[str, Tensor] | None) -> Callee:
-    layer = network.layer(path)
+def _leaf(network: Network, path: str, layer: Layer, readers: Mapping[str, int]) -> Callee:
     op = layer["op"]
     assert op is not None
     inputs = tuple([network.nodes[node]["output"] for node in layer["inputs"]])
@@ -160,10 +150,7 @@ def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapp
         lowering = lowering_of(op)
     except LookupError as error:
         raise CompilerError(str(error), "the package that brings the op brings it, group `netspec.lowerings`") from None
-    if weights is None or not layer["weights"]:
-        module = lowering.torch(op, inputs)
-    else:
-        module = _filled(lambda: lowering.torch(op, inputs), layer["module"], layer["weights"], weights)
+    module = lowering.torch(op, inputs)
     if lowering.works_in_place and layer["module"] == path and not network.is_shared(path):
         first = layer["inputs"][0]
         # It may write over what it alone reads, if that one's backward pass does without.
@@ -174,19 +161,24 @@ def _leaf(network: Network, path: str, readers: Mapping[str, int], weights: Mapp
     return OwnTensor(module) if isinstance(module, OwnParameter) else module
 
 
-def _filled(make: Callable[[], nn.Module], path: str, names: Iterable[str], weights: Mapping[str, Tensor]) -> nn.Module:
-    """A layer's module that takes its tensors from a state-dict, without drawing others first."""
-    own = {name or "weight": weights[key_of(path, name)] for name in names}
-    module = make()
-    for name, tensor in own.items():  # what `load_state_dict(assign=True)` does, in a fraction of its time
-        inner, _, last = name.rpartition(".")
-        owner = module.get_submodule(inner)
-        drawn = owner._parameters.get(last)
-        if drawn is not None:
-            owner._parameters[last] = nn.Parameter(tensor.to(drawn.dtype).contiguous(), drawn.requires_grad)
-        else:
-            owner._buffers[last] = tensor.contiguous()
-    return module
+def _fill(network: Network, modules: Mapping[str, Callee], weights: Mapping[str, Tensor]) -> None:
+    """Gives layers their tensors of a state-dict, as `load_state_dict(assign=True)` does, in a fraction of its time."""
+    for path, layer in network.layers():
+        if not layer["weights"] or layer["module"] != path:
+            continue
+        callee = modules[path]
+        module = callee.owner if isinstance(callee, OwnTensor) else callee
+        for weight in layer["weights"]:
+            tensor = weights[key_of(path, weight)]
+            inner, _, name = (weight or "weight").rpartition(".")
+            owner = module.get_submodule(inner) if inner else module
+            first = owner._parameters.get(name)
+            if first is None:
+                owner._buffers[name] = tensor.contiguous()
+                continue
+            if tensor.dtype is not first.dtype:
+                tensor = tensor.to(first.dtype)
+            owner._parameters[name] = nn.Parameter(tensor.contiguous(), first.requires_grad)
 
 
 def _container(plans: dict[str, Plan], path: str, modules: dict[str, Callee]) -> Container:
@@ -213,14 +205,17 @@ def _allocate(plan: Plan, names: dict[str, str]) -> tuple[list[Step], int, dict[
     slots = len(plan.reads)
     steps: list[Step] = []
     for index, step in enumerate(plan.steps):
-        sources = tuple([where[value] for value in step.reads])
-        free += [where[value] for value in dict.fromkeys(step.reads) if last_use[value] == index]
+        sources, targets = [], []
+        for value in step.reads:
+            sources.append(where[value])
+            if last_use[value] == index:
+                last_use[value] = -1  # not twice, where a step reads it twice
+                free.append(where[value])
         for value in step.writes:
-            if free:
-                where[value] = free.pop()
-            else:
-                where[value] = slots
-                slots += 1
+            slot = free.pop() if free else slots
+            slots = max(slots, slot + 1)
+            where[value] = slot
+            targets.append(slot)
         free += [where[value] for value in step.writes if value not in last_use]
-        steps.append((names.get(step.module, step.module), sources, tuple([where[value] for value in step.writes])))
+        steps.append((names.get(step.module, step.module), tuple(sources), tuple(targets)))
     return steps, slots, where

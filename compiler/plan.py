@@ -82,7 +82,8 @@ def plans_of(network: Network) -> dict[str, Plan]:
             if inner is None:
                 layer = network.layer(member)
                 module, reads = layer["module"], layer["inputs"]
-                writes = tuple([f"{member}.{name}" for name in results_of(network, member)]) or (member,)
+                results = results_of(network, member)
+                writes = tuple([f"{member}.{name}" for name in results]) if results else (member,)
             else:
                 module, reads = inner.module, tuple(inner.reads)
                 writes = tuple([member + name for name in gives[module]])

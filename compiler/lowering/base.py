@@ -129,6 +129,6 @@ def lowering_of(op: Op) -> type[Lowering]:
     return _LOWERINGS[cls]
 
 
-def by_rank(inputs: tuple[TensorType, ...], *classes: type[nn.Module]) -> Callable[..., nn.Module]:
+def by_rank(inputs: tuple[TensorType, ...], *classes: type[nn.Module]) -> type[nn.Module]:
     """The class for one, two or three spatial axes."""
     return classes[len(inputs[0].spatial) - 1]

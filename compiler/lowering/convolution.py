@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.lowering.base import Emitter, Lowering, by_rank, lowers
+from compiler.lowering.drawing import made
 from compiler.lowering.padding import (
     PaddedConv1d,
     PaddedConv2d,
@@ -36,10 +37,10 @@ class ConvLowering(Lowering):
         others = shape.dilation, op.groups, op.bias
         padding = even(shape.padding)
         if padding is not None:
-            return by_rank(inputs, nn.Conv1d, nn.Conv2d, nn.Conv3d)(*arguments, padding, *others)
+            return made(by_rank(inputs, nn.Conv1d, nn.Conv2d, nn.Conv3d), *arguments, padding, *others)
         uneven = fixed(shape.padding)
-        sides = last_axis_first(uneven) if uneven is not None else ()
-        return by_rank(inputs, PaddedConv1d, PaddedConv2d, PaddedConv3d)(*arguments, *others, sides)
+        sides = tuple(last_axis_first(uneven)) if uneven is not None else ()
+        return made(by_rank(inputs, PaddedConv1d, PaddedConv2d, PaddedConv3d), *arguments, *others, sides)
 
     @staticmethod
     def onnx(op: Conv, node: Emitter) -> None:
@@ -105,7 +106,8 @@ class ConvTransposeLowering(Lowering):
     @staticmethod
     def torch(op: ConvTranspose, inputs: tuple[TensorType, ...]) -> nn.Module:
         classes = _INTERPOLATING if op.init == "bilinear" else _PLAIN
-        return by_rank(inputs, *classes)(
+        return made(
+            by_rank(inputs, *classes),
             inputs[0].shape[1],
             op.channels,
             op.kernel,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
+from compiler.lowering.drawing import made
 from netspec.ops.linear import Flatten, Linear
 from netspec.tensor import TensorType
 
@@ -17,7 +18,7 @@ class LinearLowering(Lowering):
     def torch(op: Linear, inputs: tuple[TensorType, ...]) -> nn.Module:
         incoming = inputs[0].shape[-1]
         assert isinstance(incoming, int)
-        return nn.Linear(incoming, op.features, op.bias)
+        return made(nn.Linear, incoming, op.features, op.bias)
 
     @staticmethod
     def onnx(op: Linear, node: Emitter) -> None:

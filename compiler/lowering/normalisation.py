@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compiler.lowering.base import Emitter, Lowering, by_rank, lowers
+from compiler.lowering.drawing import made
 from netspec.ops.normalisation import BatchNorm, GroupNorm, InstanceNorm, L2Norm, LayerNorm, LocalResponseNorm
 from netspec.tensor import TensorType
 
@@ -21,7 +22,7 @@ class BatchNormLowering(Lowering):
     @staticmethod
     def torch(op: BatchNorm, inputs: tuple[TensorType, ...]) -> nn.Module:
         (x,) = inputs
-        return _BY_RANK[x.rank](x.shape[1], eps=op.eps, momentum=op.momentum, affine=op.affine)
+        return made(_BY_RANK[x.rank], x.shape[1], eps=op.eps, momentum=op.momentum, affine=op.affine)
 
     @staticmethod
     def onnx(op: BatchNorm, node: Emitter) -> None:
@@ -35,9 +36,8 @@ class InstanceNormLowering(Lowering):
     @staticmethod
     def torch(op: InstanceNorm, inputs: tuple[TensorType, ...]) -> nn.Module:
         (x,) = inputs
-        return by_rank(inputs, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)(
-            x.shape[1], eps=op.eps, affine=op.affine
-        )
+        cls = by_rank(inputs, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+        return made(cls, x.shape[1], eps=op.eps, affine=op.affine)
 
     @staticmethod
     def onnx(op: InstanceNorm, node: Emitter) -> None:
@@ -51,7 +51,7 @@ class GroupNormLowering(Lowering):
     def torch(op: GroupNorm, inputs: tuple[TensorType, ...]) -> nn.Module:
         channels = inputs[0].shape[1]
         assert isinstance(channels, int)
-        return nn.GroupNorm(op.groups, channels, op.eps, op.affine)
+        return made(nn.GroupNorm, op.groups, channels, op.eps, op.affine)
 
     @staticmethod
     def onnx(op: GroupNorm, node: Emitter) -> None:
@@ -76,7 +76,7 @@ class GroupNormLowering(Lowering):
 class LayerNormLowering(Lowering):
     @staticmethod
     def torch(op: LayerNorm, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.LayerNorm(op.normalised(inputs[0]), op.eps, op.affine)
+        return made(nn.LayerNorm, op.normalised(inputs[0]), op.eps, op.affine)
 
     @staticmethod
     def onnx(op: LayerNorm, node: Emitter) -> None:

@@ -55,6 +55,21 @@ def test_weights_follow_the_seed_and_leave_the_global_random_state_alone() -> No
     assert not torch.equal(one.conv1.weight, other.conv1.weight)
 
 
+def test_layers_alike_that_are_given_their_weights_have_each_its_own() -> None:
+    """Of layers alike one is made, and copied where weights are given: what is done to one leaves the others alone."""
+    network = netspec.load("resnet18")
+    state = build(network, seed=1).state_dict()
+    module = build(network, weights=state)
+    assert len({tensor.data_ptr() for tensor in module.state_dict().values()}) == len(state)
+    first, second = module.get_submodule("layer1.0.bn1"), module.get_submodule("layer1.0.bn2")
+    first.eval().momentum = 0.5
+    first.register_forward_hook(lambda *_: None)
+    first.weight.requires_grad = False
+    assert (second.training, second.momentum, len(second._forward_hooks), second.weight.requires_grad) == (
+        True, 0.1, 0, True,
+    )  # fmt: skip
+
+
 WIRED = """
 netspec: 1
 inputs:

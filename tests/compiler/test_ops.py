@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,28 @@ def test_the_inferred_weights_are_the_state_dict(row: Row) -> None:
     trained = {key for key, weight in network.state_dict() if weight.kind == "parameter"}
     assert trained == {key for key, _ in module.named_parameters()}
     assert network.parameters() == sum(parameter.numel() for parameter in module.parameters())
+
+
+@every_row
+def test_a_module_that_is_given_its_weights_draws_none_and_is_like_one_that_did(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = network_of(row)
+    drawn = with_lively_weights(network)
+    state = drawn.state_dict()
+
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())  # so that draws leave a trace
+    given = build(network, seed=5, weights=state).eval()
+    after = torch.get_rng_state()
+    assert torch.equal(after, torch.manual_seed(5).get_state())
+    assert given.state_dict().keys() == state.keys()
+    torch.testing.assert_close(given.state_dict(), state, rtol=0, atol=0)
+    for theirs, ours in zip(drawn.modules(), given.modules(), strict=True):
+        assert type(ours) is type(theirs)
+        assert ours.extra_repr() == theirs.extra_repr()
+        assert vars(ours).keys() == vars(theirs).keys()
+    for theirs, ours in zip(drawn.parameters(), given.parameters(), strict=True):
+        assert (type(ours), ours.requires_grad) == (type(theirs), theirs.requires_grad)
 
 
 @every_row

@@ -31,6 +31,8 @@ def agrees(network: Network, reference: nn.Module, inputs: dict[str, Tensor], fo
     assert {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()} == theirs
     assert network.parameters() == sum(parameter.numel() for parameter in module.parameters())
     reference.load_state_dict(module.state_dict())
+    given = build(network, seed=1, weights=module.state_dict()).state_dict()
+    torch.testing.assert_close(given, module.state_dict(), rtol=0, atol=0)
     with torch.inference_mode():
         found, expected = module(*inputs.values()), reference.eval()(*inputs.values())
     as_tuple = (found,) if isinstance(found, Tensor) else found

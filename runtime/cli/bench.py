@@ -20,7 +20,7 @@ from runtime.engine_options import MAX_THREADS, Device, EngineOptions
 from runtime.errors import DeviceError, InputError, UserError
 from runtime.model_path import find_model
 from runtime.probing import IMAGE_SIDE, probe
-from runtime.providers import check_works
+from runtime.providers import check_works, finds_nvidia
 from runtime.session import Session
 from runtime.tensors import TensorSpec
 
@@ -146,6 +146,8 @@ def _devices(asked: EngineOptions) -> tuple[list[Device], list[str]]:
     if asked.device != "auto":
         check_works(asked.device, asked)
         return [asked.device], []
+    if not finds_nvidia():
+        return ["cpu"], ["there is no CUDA device"]
     try:
         check_works("cuda", asked)
     except DeviceError as error:

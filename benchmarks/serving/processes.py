@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.measuring import netspec_command
+from benchmarks.measuring import as_installed, netspec_command
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -58,7 +58,9 @@ class Server:
 def running(command: Sequence[str | Path], port: int, ready: str, log: Path | None = None) -> Iterator[Server]:
     """A server that is started by a command, from when a GET of `ready` answers 200 until it is left."""
     with (log or Path(os.devnull)).open("wb") as output:
-        process = subprocess.Popen([*map(str, command)], stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            [*map(str, command)], stdout=output, stderr=output, start_new_session=True, env=as_installed()
+        )
         server = Server(port, process)
         try:
             server.wait_ready(ready)
@@ -82,7 +84,10 @@ def free_port() -> int:
 
 
 def is_ready(port: int, path: str) -> bool:
-    """Whether a GET of `path` answers 200."""
+    """Whether a GET of `path` answers 200; asked only where somebody listens, which takes little time to see."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)):
+            return False
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)

@@ -14,7 +14,7 @@ from runtime.model_path import find_model
 from runtime.server.settings import Settings
 from runtime.server.stopping import Stopping
 from runtime.serving.ahead import Ahead
-from runtime.serving.memory import keep_one_pool
+from runtime.serving.memory import keep_one_pool, load_into_huge_pages
 from runtime.serving.options import ModelOptions
 from runtime.serving.sources import Files, Folder, is_name
 
@@ -49,6 +49,7 @@ def command(models: tuple[Path, ...], repository: Path | None, name: str | None,
         raise click.UsageError("--name is for one MODEL; models of a repository are named after their folders")
     files = _named(models, name)
     keep_one_pool()
+    load_into_huge_pages()
     with Stopping() as stopping, Ahead([*files.values()], options) as ahead:
         # Imported while the models load.
         from runtime.server.process import Needed, serve

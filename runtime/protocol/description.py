@@ -1,7 +1,6 @@
 """What a server tells of itself and of its models, as plain data of the protocol's form."""
 
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from runtime.protocol.datatypes import DATATYPES
@@ -29,6 +28,9 @@ def server_metadata() -> dict[str, Any]:
 
 
 def _version() -> str:
+    # As long to import as a twentieth of what a server takes to start, and asked for seldom.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("netspec")
     except PackageNotFoundError:  # it runs from a tree of sources

@@ -144,8 +144,8 @@ def results(outcome: Outcome, memory: list[int], versions: int) -> list[Result]:
     print(outcome.show())
     half, quarter = len(memory) // 2, len(memory) // 4
     third, last = memory[half : half + quarter], memory[-quarter:]
-    # Bodies come and go, and each version takes what the order of its requests makes it take: means differ by tenths from
-    # run to run, and what is left for a moment when a version goes by as much. What is held nearly always is what stays.
+    # Bodies come and go, and each version takes what the order of its requests makes it take: means differ by tenths
+    # from run to run, as does what is left for a moment when a version goes. What is held nearly always is what stays.
     before, after = (float(np.percentile(part, HELD_PERCENT)) for part in (third, last))
     answered = {str(status): outcome.count(status) for status in sorted(outcome.latencies)}
     details = {

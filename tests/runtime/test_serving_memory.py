@@ -70,7 +70,7 @@ def test_where_addresses_have_a_bound_memory_is_taken_as_ever(limit: str) -> Non
 
 def test_large_blocks_are_given_back_once_the_models_are_loaded() -> None:
     held, after = told(
-        "keep_one_pool(); load_into_huge_pages(); keep_little_freed_memory()",
+        "keep_one_pool(); load_into_huge_pages(); keep_little_freed_memory(); give_back_freed_memory()",
         "taken = take(10, 20)",
         'print(megabytes("Rss:"))',
         "for block in taken: libc.free(block)",

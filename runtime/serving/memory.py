@@ -27,8 +27,8 @@ def load_into_huge_pages() -> None:
     """Has glibc take its memory from one range of addresses, for which Linux is asked for pages of 2 MB.
 
     To be called after `keep_one_pool`, and ended by `keep_little_freed_memory` and `give_back_freed_memory`. A model is
-    loaded into new memory, some three times its size for a while, and by pages of 4 KB taking that is as much work as all
-    the rest. Nothing is taken before it is used; where the range can't be had all stays as it is.
+    loaded into new memory, some three times its size for a while, and taking that by pages of 4 KB is as much work as
+    all the rest. Nothing is taken before it is used; where the range can't be had all stays as it is.
     """
     if not sys.platform.startswith("linux") or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return

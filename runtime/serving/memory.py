@@ -5,13 +5,15 @@ import sys
 
 # What `mallopt` of glibc and `madvise` of Linux call them.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
-HUGE_PAGES = 14
+HUGE_PAGES, NO_HUGE_PAGES = 14, 15
 
 LARGE = 2**24
 LARGEST = 2**25  # block that glibc can be told to take from its pool
 USUAL_PAD = 2**17
 RANGE = 2**30
 HUGE_PAGE = 2**21
+
+_asked_for: list[tuple[int, int]] = []  # begin and length of what huge pages were asked for
 
 
 def keep_one_pool() -> None:
@@ -28,9 +30,10 @@ def load_into_huge_pages() -> None:
 
     To be called after `keep_one_pool`, and ended by `keep_little_freed_memory` and `give_back_freed_memory`. A model is
     loaded into new memory, some three times its size for a while, and taking that by pages of 4 KB is as much work as
-    all the rest. Nothing is taken before it is used; where the range can't be had all stays as it is.
+    all the rest. Nothing is taken before it is used. Where the range can't be had all stays as it is, and where
+    addresses have a bound, which it would use up.
     """
-    if not sys.platform.startswith("linux") or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    if not sys.platform.startswith("linux") or _is_bounded() or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return
     for parameter, number in ((MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, RANGE), (TOP_PAD, RANGE)):
         libc.mallopt(parameter, number)
@@ -39,8 +42,9 @@ def load_into_huge_pages() -> None:
     block = libc.malloc(ctypes.c_size_t(LARGEST - HUGE_PAGE))
     begin, end = (block or 0) // HUGE_PAGE * HUGE_PAGE + HUGE_PAGE, libc.sbrk(ctypes.c_ssize_t(0))
     if RANGE <= end - begin < 2 * RANGE:
-        libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), HUGE_PAGES)
-    else:  # the block lies elsewhere: there is a bound on addresses
+        _asked_for.append((begin, end - begin))
+        _advise(begin, end - begin, HUGE_PAGES)
+    else:  # the block lies elsewhere: the system has not so much to promise
         libc.mallopt(TOP_PAD, USUAL_PAD)
     libc.free(block)
 
@@ -49,8 +53,11 @@ def keep_little_freed_memory() -> None:
     """Has glibc give large blocks back to the system when they are freed.
 
     By itself it learns from the first large bodies to keep such blocks: a server whose models are replaced would grow
-    with every one. Other C libraries are left as they are.
+    with every one. Other C libraries are left as they are. Linux isn't asked for huge pages any more, and those that
+    there are stay: it would make whole ones of those that were given back in part.
     """
+    while _asked_for:
+        _advise(*_asked_for.pop(), NO_HUGE_PAGES)
     for parameter, number in ((MMAP_THRESHOLD, LARGE), (TRIM_THRESHOLD, LARGE), (TOP_PAD, USUAL_PAD)):
         _call("mallopt", parameter, number)
 
@@ -61,6 +68,19 @@ def give_back_freed_memory() -> None:
     What a model leaves behind lies there: its weights are many blocks that are not large.
     """
     _call("malloc_trim", 0)
+
+
+def _is_bounded() -> bool:
+    """Whether the process may only have so many addresses; to be asked on Linux."""
+    import resource
+
+    limits = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in limits)
+
+
+def _advise(begin: int, length: int, advice: int) -> None:
+    """Tells Linux what a range of addresses is for; where it knows no such advice nothing changes."""
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), advice)
 
 
 def _call(name: str, *numbers: int) -> None:

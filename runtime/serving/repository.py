@@ -340,7 +340,7 @@ class Repository:
             if version.model is None:
                 version.state = "UNAVAILABLE"
             self._warn(Entry(name, number, "UNAVAILABLE", error.message, error.help or ""))
-            await asyncio.to_thread(give_back_freed_memory)
+            await self._give_back()
             return
         model.start()
         old, version.model = version.model, model
@@ -349,6 +349,11 @@ class Repository:
         if old is not None:
             await old.close()
             del old  # and with it its weights
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Gives back what a load has taken; while the server starts the other models are loaded into it."""
+        if self._has_started:
             await asyncio.to_thread(give_back_freed_memory)
 
 

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 BEFORE = """
@@ -77,3 +80,68 @@ def test_large_blocks_are_given_back_once_the_models_are_loaded() -> None:
         'print(megabytes("Rss:"))',
     )
     assert held - after > 190
+
+
+def test_what_was_given_back_is_not_made_huge_pages_again() -> None:
+    # What Linux does to the rest of a page of 2 MB, within minutes, where it was asked for such pages.
+    (asked,) = told(
+        "keep_one_pool(); load_into_huge_pages(); keep_little_freed_memory()",
+        "lines = Path('/proc/self/smaps').read_text().splitlines()",
+        "print(sum(line.startswith('VmFlags') and ' hg' in line for line in lines))",
+    )
+    assert asked == 0
+
+
+@pytest.mark.parametrize(("limit", "held"), [("RLIMIT_AS", "VmSize"), ("RLIMIT_DATA", "VmData")])
+def test_where_addresses_have_a_bound_they_are_left_for_others(limit: str, held: str) -> None:
+    (room,) = told(
+        "import mmap",
+        "lines = Path('/proc/self/status').read_text().splitlines()",
+        f"now = next(int(line.split()[1]) << 10 for line in lines if line.startswith('{held}'))",
+        f"resource.setrlimit(resource.{limit}, (now + (1100 << 20), now + (1100 << 20)))",
+        "keep_one_pool(); load_into_huge_pages()",
+        "print(len(mmap.mmap(-1, 200 << 20, flags=mmap.MAP_PRIVATE)) >> 20)",
+    )
+    assert room == 200
+
+
+def test_what_loading_a_model_takes_beside_it_is_given_back(tmp_path: Path) -> None:
+    write_model(tmp_path / "wide" / "1" / "model.onnx", layers=24, width=1024)
+    kept, beyond = told(
+        "import asyncio",
+        "from runtime.protocol.model_config import read_config, read_override",
+        "from runtime.serving.options import ModelOptions",
+        "from runtime.serving.repository import Repository",
+        "from runtime.serving.sources import Folder",
+        "async def reload():",
+        f"    repository = Repository(Folder(Path({str(tmp_path)!r}), ModelOptions(), read_config), read_override)",
+        "    await repository.start()",
+        "    keep_little_freed_memory()",
+        "    await repository.unload('wide')",
+        "    before = megabytes('Rss:')",
+        "    await repository.load('wide')",
+        "    after = megabytes('Rss:')",
+        "    give_back_freed_memory()",
+        "    print(after - before, after - megabytes('Rss:'))",
+        "    await repository.close()",
+        "keep_one_pool(); load_into_huge_pages()",
+        "asyncio.run(reload())",
+    )
+    assert kept > 80
+    assert beyond < 16
+
+
+def write_model(path: Path, layers: int, width: int) -> None:
+    """A chain of matrix products, each with weights of its own."""
+    names = [f"w{index}" for index in range(layers)]
+    ways = ["x", *(f"h{index}" for index in range(1, layers)), "y"]
+    weights = np.random.default_rng(0).standard_normal((layers, width, width), np.float32)  # none alike, or one is kept
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", [ways[at], name], [ways[at + 1]]) for at, name in enumerate(names)],
+        "wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", width])],
+        [numpy_helper.from_array(each, name) for each, name in zip(weights, names, strict=True)],
+    )
+    path.parent.mkdir(parents=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)

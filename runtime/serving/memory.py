@@ -7,7 +7,7 @@ import sys
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 HUGE_PAGES, NO_HUGE_PAGES = 14, 15
 
-LARGE = 2**24
+LARGE = 15 * 2**20  # less than the blocks of somewhat under 16 MB in which Pillow keeps pixels
 LARGEST = 2**25  # block that glibc can be told to take from its pool
 USUAL_PAD = 2**17
 RANGE = 2**30

@@ -20,6 +20,12 @@ from runtime.server.settings import Format, Level
 MAX_WAITING = 10_000
 # A process that ends waits no longer for the last records to be written.
 END_SECONDS = 1.0
+# Libraries that tell of what clients send: of the bytes of a broken form in warnings, of the tags of images, where they
+# were taken for instance, when everything is to be told.
+_TALKATIVE = ("PIL", "python_multipart")
+
+for _name in _TALKATIVE:
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

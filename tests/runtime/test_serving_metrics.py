@@ -1,6 +1,7 @@
 """What a server tells of itself: metrics as Prometheus' own parser reads them, the log, traces."""
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ import pytest
 from click.testing import CliRunner
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
@@ -184,6 +186,23 @@ def test_the_access_log_tells_of_requests_but_not_what_they_carry(classifier: Pa
     assert fifth.items() >= {"method": "ModelInfer", "model": "other", "status": "NOT_FOUND"}.items()
     assert "0.8125" not in served.log
     assert "hidden" not in served.log
+
+
+def test_libraries_do_not_tell_what_images_and_forms_carry(classifier: Path) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "TIFF", tiffinfo={270: "hidden"})  # where cameras write what is seen
+    with serving(classifier, "--log-level", "debug") as served:
+        ask = urllib.request.Request(f"{served.url}/v1/predict/model", image.getvalue(), {"Content-Type": "image/tiff"})
+        with urllib.request.urlopen(ask, timeout=10) as reply:
+            assert "label" in json.load(reply)
+        ask = urllib.request.Request(ask.full_url, b"x", {"Content-Type": "multipart/form-data; boundary=y"})
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(ask, timeout=10)
+        served.process.terminate()
+        assert served.end() == 0
+    assert "stopping" in served.log
+    assert "hidden" not in served.log
+    assert "boundary" not in served.log
 
 
 def test_without_an_access_log_requests_are_not_told(classifier: Path) -> None:

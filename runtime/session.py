@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from runtime import engine
-from runtime.binding import BoundRun, FixedBuffers, Runner, without_fixed_shape
+from runtime.binding import BoundRun, FixedBuffers, HostRun, Runner, without_fixed_shape
 from runtime.complaints import run_error
 from runtime.engine_options import EngineOptions
 from runtime.errors import DeviceError, InputError, ModelError
@@ -82,8 +82,7 @@ class Session:
                 )
             return FixedBuffers(session, self.inputs, self.outputs, "cuda", options.device_id or 0)
         has_text = any(spec.dtype.hasobject for spec in specs)  # text cannot be bound
-        plain: Runner = session.run
-        return plain if self.device == "cpu" or has_text else BoundRun(session)
+        return HostRun(session) if self.device == "cpu" or has_text else BoundRun(session)
 
     def _known_outputs(self, names: Sequence[str]) -> list[str]:
         for name in names:

@@ -54,7 +54,7 @@ def keep_little_freed_memory() -> None:
 
     By itself it learns from the first large bodies to keep such blocks: a server whose models are replaced would grow
     with every one. Other C libraries are left as they are. Linux isn't asked for huge pages any more, and those that
-    there are stay: it would make whole ones of those that were given back in part.
+    are there stay: it would make whole ones of those that were given back in part.
     """
     while _asked_for:
         _advise(*_asked_for.pop(), NO_HUGE_PAGES)

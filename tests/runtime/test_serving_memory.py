@@ -9,6 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.runtime.conftest import SaveModel
+
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 BEFORE = """
 import ctypes, resource, sys
@@ -147,3 +149,24 @@ def write_model(path: Path, layers: int, width: int) -> None:
     )
     path.parent.mkdir(parents=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+def test_what_a_run_over_large_inputs_took_is_given_back(save_model: SaveModel) -> None:
+    path = save_model(
+        [
+            helper.make_node("Conv", ["x", "weights"], ["channels"]),
+            helper.make_node("GlobalAveragePool", ["channels"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, ["n", 1, "h", "w"])],
+        [("y", TensorProto.FLOAT, ["n", 12, 1, 1])],
+        {"weights": np.ones((12, 1, 1, 1), np.float32)},
+    )
+    before, after = told(
+        "import numpy as np; from runtime.engine_options import EngineOptions; from runtime.session import Session",
+        f"keep_one_pool(); session = Session({str(path)!r}, EngineOptions(device='cpu')); keep_little_freed_memory()",
+        "session.run({'x': np.ones((1, 1, 8, 8), np.float32)})  # as in a warm-up",
+        'print(megabytes("Rss:"))',
+        "session.run({'x': np.ones((1, 1, 3000, 3000), np.float32)})  # 36 MB, and 12 times that within",
+        'print(megabytes("Rss:"))',
+    )
+    assert after - before < 100

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from threading import RLock
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from compiler.plan import Plan, plans_of
 from netspec.garbage import without_collections
 from netspec.network import Layer, Network, key_of
 from netspec.ops.base import Part
+
+# Held while the seed's numbers are drawn: PyTorch has one random state for all threads.
+_random_state = RLock()
 
 Step = tuple[str, tuple[int, ...], tuple[int, ...]]
 
@@ -121,7 +125,7 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     for path, layer in network.layers():
         if not isinstance(layer["op"], Part):
             uses.setdefault(layer["module"], (path, layer))
-    with without_collections(), torch.random.fork_rng(devices=[]):
+    with _random_state, without_collections(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         with nullcontext() if weights is None else undrawn():
             modules = {module: _leaf(network, path, layer, readers) for module, (path, layer) in uses.items()}

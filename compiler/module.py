@@ -183,6 +183,8 @@ def _fill(callee: Callee, path: str, names: Iterable[str], weights: Mapping[str,
         assert first is not None
         if tensor.dtype is not first.dtype:
             tensor = tensor.to(first.dtype)
+        if tensor.is_inference() and not torch.is_inference_mode_enabled():
+            tensor = tensor.clone()  # those of inference mode can't be trained, nor be parameters
         if parameter is None:
             owner._buffers[last] = tensor.contiguous()
         else:

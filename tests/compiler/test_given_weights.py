@@ -126,3 +126,14 @@ def test_a_network_of_fake_tensors_has_all_its_weights() -> None:
         assert module(torch.empty(2, 3, 64, 64)).shape == (2, 10)
     assert list(module.state_dict()) == [key for key, _ in network.state_dict()]
     assert sum(parameter.numel() for parameter in module.parameters()) == network.parameters()
+
+
+def test_weights_that_were_computed_in_inference_mode_can_be_trained() -> None:
+    network = netspec.load("resnet18", classes=10)
+    one, other = (build(network, seed).state_dict() for seed in range(2))
+    with torch.inference_mode():
+        mean = {key: torch.lerp(tensor, other[key], 0.5) if "num" not in key else tensor for key, tensor in one.items()}
+    module = build(network, weights=mean)
+    module(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+    assert torch.equal(module.get_parameter("conv1.weight"), mean["conv1.weight"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from threading import RLock
 from typing import Any
 
 import torch
@@ -16,12 +17,15 @@ from torch import Tensor, nn
 
 from compiler.errors import CompilerError
 from compiler.lowering.base import lowering_of
-from compiler.lowering.drawing import undrawn
+from compiler.lowering.drawing import undrawn, unshared
 from compiler.lowering.table import OwnParameter, same_for_all
 from compiler.plan import Plan, plans_of
 from netspec.garbage import without_collections
 from netspec.network import Layer, Network, key_of
 from netspec.ops.base import Part
+
+# Held while the seed's numbers are drawn: PyTorch has one random state for all threads.
+_random_state = RLock()
 
 Step = tuple[str, tuple[int, ...], tuple[int, ...]]
 
@@ -121,7 +125,7 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     for path, layer in network.layers():
         if not isinstance(layer["op"], Part):
             uses.setdefault(layer["module"], (path, layer))
-    with without_collections(), torch.random.fork_rng(devices=[]):
+    with _random_state, without_collections(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         with nullcontext() if weights is None else undrawn():
             modules = {module: _leaf(network, path, layer, readers) for module, (path, layer) in uses.items()}
@@ -152,7 +156,11 @@ def _leaf(network: Network, path: str, layer: Layer, readers: Mapping[str, int])
         lowering = lowering_of(op)
     except LookupError as error:
         raise CompilerError(str(error), "the package that brings the op brings it, group `netspec.lowerings`") from None
-    module = lowering.torch(op, inputs)
+    if type(op).__module__.startswith("netspec.ops."):
+        module = lowering.torch(op, inputs)
+    else:  # another package's lowering may build on one of ours, and change the module
+        with unshared():
+            module = lowering.torch(op, inputs)
     if lowering.works_in_place and layer["module"] == path and not network.is_shared(path):
         first = layer["inputs"][0]
         # It may write over what it alone reads, if that one's backward pass does without.
@@ -170,13 +178,17 @@ def _fill(callee: Callee, path: str, names: Iterable[str], weights: Mapping[str,
         tensor = weights[key_of(path, name)]
         inner, _, last = (name or "weight").rpartition(".")
         owner = module.get_submodule(inner) if inner else module
-        first = owner._parameters.get(last)
-        if first is None:
-            owner._buffers[last] = tensor.contiguous()
-            continue
+        parameter = owner._parameters.get(last)
+        first = owner._buffers[last] if parameter is None else parameter
+        assert first is not None
         if tensor.dtype is not first.dtype:
             tensor = tensor.to(first.dtype)
-        owner._parameters[last] = nn.Parameter(tensor.contiguous(), first.requires_grad)
+        if tensor.is_inference() and not torch.is_inference_mode_enabled():
+            tensor = tensor.clone()  # those of inference mode can't be trained, nor be parameters
+        if parameter is None:
+            owner._buffers[last] = tensor.contiguous()
+        else:
+            owner._parameters[last] = nn.Parameter(tensor.contiguous(), parameter.requires_grad)
 
 
 def _container(plans: dict[str, Plan], path: str, modules: dict[str, Callee]) -> Container:

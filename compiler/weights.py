@@ -72,7 +72,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise CompilerError(f"`{path}` holds no state-dict", "save the model's state_dict()")
-    return dict(found)
+    return _untied(found)
+
+
+def _untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, none of which lies in another's memory: layers that the spec doesn't share train each their own."""
+    own = dict(tensors)
+    end = 0
+    for key, tensor in sorted(tensors.items(), key=lambda item: 0 if _unusable(item[1]) else item[1].data_ptr()):
+        if _unusable(tensor) or not tensor.is_contiguous():
+            continue  # is refused, or copied when a module takes it
+        begin = tensor.data_ptr()
+        if begin < end:
+            own[key] = tensor.clone()
+        end = max(end, begin + tensor.nbytes)
+    return own
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -103,9 +117,11 @@ def fitted(network: Network, tensors: Mapping[str, Tensor], source: str) -> dict
         source: where it comes from, for messages.
 
     Raises:
-        CompilerError: its keys or shapes are not the network's; what differs is listed.
+        CompilerError: its keys or shapes are not the network's, or its tensors are no plain numbers; what differs is
+            listed.
     """
-    wanted = {key: weight.shape for key, weight in network.state_dict()}
+    weights = dict(network.state_dict())
+    wanted = {key: weight.shape for key, weight in weights.items()}
     found = dict(tensors)
     if found and all(key.startswith(WRAPPED) for key in found) and not any(key.startswith(WRAPPED) for key in wanted):
         found = {key.removeprefix(WRAPPED): tensor for key, tensor in found.items()}
@@ -120,6 +136,11 @@ def fitted(network: Network, tensors: Mapping[str, Tensor], source: str) -> dict
         for key, shape in wanted.items()
         if key in found and tuple(found[key].shape) != shape
     ]
+    odd = [
+        f"{key}: {what}"
+        for key, weight in weights.items()
+        if key in found and (what := _unusable(found[key], trained=weight.kind == "parameter"))
+    ]
     if missing or unexpected or misshapen:
         lines = [f"{source} holds the weights of another network"]
         for title, keys in (
@@ -132,7 +153,23 @@ def fitted(network: Network, tensors: Mapping[str, Tensor], source: str) -> dict
                 lines.append(f"  {title} ({len(keys)}):")
                 lines += [f"    {key}" for key in [*keys[:MAX_LISTED], *more]]
         raise CompilerError("\n".join(lines), "give the weights that belong to this spec and these arguments")
+    if odd:
+        lines = [f"{source} holds weights that can't be computed with"]
+        lines += [f"  {line}" for line in odd[:MAX_LISTED]]
+        lines += [f"  … and {len(odd) - MAX_LISTED} more"] if len(odd) > MAX_LISTED else []
+        raise CompilerError("\n".join(lines), "save them as dense tensors of floating-point numbers")
     return found
+
+
+def _unusable(tensor: Tensor, trained: bool = False) -> str:
+    """Why a tensor can't be a layer's; "" where it can."""
+    if tensor.layout is not torch.strided:
+        return "sparse"
+    if tensor.device.type == "meta":
+        return "a shape without numbers, on the device `meta`"
+    if tensor.is_quantized or tensor.is_complex() or (trained and not tensor.is_floating_point()):
+        return str(tensor.dtype).removeprefix("torch.")
+    return ""
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from netspec.binding import NotKnown, Refused, bind, if_known, show, value_of
 from netspec.diagnostics import Diagnostic, Findings, Label, did_you_mean
+from netspec.layers import find_op
 from netspec.names import bad_name
 from netspec.source import Span
 from netspec.yaml_reader import Entry, Mapping, Node, Scalar, Sequence
@@ -203,10 +204,12 @@ def bind_parameters(
 
 
 def _quoted(name: str, word: str, mistake: Diagnostic) -> Diagnostic:
-    """What is wrong with a default, with how text is written where it is a bare word."""
+    """What is wrong with a default, with how text is written where it is a bare word, and a layer where it is an op."""
     if mistake.code != "unknown-name" or not word.isidentifier():
         return mistake
     help = f'text is quoted: `{name}: "{word}"`'
+    if find_op(word) is not None:
+        help = f"a layer is declared as one: `{name}: {{type: layer, default: {word}}}`; {help}"
     return replace(mistake, help=f"{mistake.help} {help}" if mistake.help.startswith("did you mean") else help)
 
 
@@ -223,6 +226,8 @@ def _missing(parameter: Parameter, what: str, where: Span | None) -> Diagnostic:
 def _value(parameter: Parameter, node: Node, names: dict[str, Any]) -> Any:
     if parameter.type is LayerValue:
         passed_on = names.get(node.text) if isinstance(node, Scalar) else None
+        if passed_on is None and isinstance(node, Scalar) and node.text in names:
+            raise NotKnown
         return passed_on if isinstance(passed_on, LayerValue) else LayerValue(node, dict(names))
     if parameter.type is str and isinstance(node, Scalar) and (node.quoted or node.text not in names):
         return node.text

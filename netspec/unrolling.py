@@ -7,6 +7,7 @@ unknown type, on which nothing further is said: one mistake, one diagnostic.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from netspec.binding import show
@@ -139,14 +140,18 @@ class Unroller(Reader):
         if key not in self.forms:
             known = self.blocks
             if self.layer_arguments:
-                names = self.layer_arguments & (scope.variables if variables is None else variables).keys()
-                known = known | dict.fromkeys(names, EVERYTHING)
+                held = scope.variables if variables is None else variables
+                known = known | dict.fromkeys(filter(partial(self.is_layer, held), self.layer_arguments), EVERYTHING)
             try:
                 self.forms[key] = read_layer(node, known)
             except FormError as error:
                 self.forms[key] = None
                 self.report(error.diagnostic, scope)
         return self.forms[key]
+
+    def is_layer(self, variables: dict[str, Any], name: str) -> bool:
+        """Whether an argument holds a layer, or would if what was given to it were right."""
+        return name in self.layer_arguments and isinstance(variables.get(name, name), LayerValue | None)
 
     def turns(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
         """A layer as often as it says."""
@@ -297,14 +302,18 @@ class Unroller(Reader):
                 self.network.left_out[path] = self.reason(entry.value, scope)
                 return self.left_out(form, scope, entry, reads)
         self.worked_out.add(id(form))
+        if self.is_layer(scope.variables, form.kind) and form.kind not in (*CONTAINERS, SHARE, *self.blocks):
+            return self.given_layer(form, scope, path, reads)
+        return self.named(form, scope, path, reads)
+
+    def named(self, form: LayerForm, scope: Scope, path: str, reads: list[Result]) -> Result:
+        """A layer whose kind is what it is called: a container, a block, `share` or an op."""
         if form.kind in CONTAINERS:
             return self.container(form, scope, path, reads)
         if form.kind in self.document.blocks:
             return self.block(self.document.blocks[form.kind], form, scope, path, reads)
         if form.kind == SHARE:
             return self.share(form, scope, path, reads)
-        if form.kind in self.layer_arguments and form.kind in scope.variables:
-            return self.given_layer(form, scope, path, reads)
         return self.operation(form, scope, path, reads)
 
     # -- containers and blocks
@@ -349,7 +358,8 @@ class Unroller(Reader):
         if own is None:
             return Result(None)
         if value.word is not None:
-            return self.once(LayerForm(own.kind, form.where, form.value, form.arguments, {}), scope, path, reads)
+            # The word is no argument of the place where it was written, so it is none of the block's either.
+            return self.named(LayerForm(own.kind, form.where, form.value, form.arguments, {}), scope, path, reads)
         wrong = next((own.modifiers[key] for key in ("from", "over") if key in own.modifiers), None)
         if wrong is not None or form.value is not None or form.arguments:
             message = f"`{form.kind}` is a layer with its arguments already"

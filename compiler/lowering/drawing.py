@@ -20,14 +20,26 @@ _CONTAINERS = [name for name, value in vars(nn.Module()).items() if isinstance(v
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Within it no weights are drawn: all tensors of the modules that are made must be replaced.
+    """Within it no weights are drawn: all parameters of the modules that are made must be replaced.
 
-    Modules that `made` gives may share theirs; in all others `torch.nn.init` does nothing.
+    Modules that `made` gives may share their tensors, and may not be changed before these are replaced; of all others
+    the parameters are left as they are where they would be drawn. Other tensors are drawn, as they need be in no
+    state-dict.
     """
     token = _made.set({})
     try:
         with _NoInit():
             yield
+    finally:
+        _made.reset(token)
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """Within it, also in `undrawn`, modules that `made` gives share nothing: for code that may change them."""
+    token = _made.set(None)
+    try:
+        yield
     finally:
         _made.reset(token)
 
@@ -76,7 +88,8 @@ class _Quick(nn.Module):
     """Takes numbers and tensors without looking for what they are not: modules, or tensors of another name's."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if type(value) is nn.Parameter:
+        # The first question is the quick one; PyTorch's modes may have parameters of other types, such as fake tensors.
+        if isinstance(value, Tensor) and isinstance(value, nn.Parameter):
             self._parameters[name] = value
         else:
             object.__setattr__(self, name, value)
@@ -98,7 +111,7 @@ class _Undrawn(_Quick):
 
 
 class _NoInit(TorchFunctionMode):
-    """While it is entered, `torch.nn.init` leaves tensors as they are.
+    """While it is entered, `torch.nn.init` leaves parameters as they are.
 
     Most of its functions can be taken as a whole, and of the others the methods by which they draw.
     """
@@ -107,7 +120,9 @@ class _NoInit(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if function in _DRAWING or getattr(function, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
+            tensor = args[0] if args else kwargs["tensor"]
+            if isinstance(tensor, nn.Parameter):
+                return tensor
         return function(*args, **(kwargs or {}))
 
 

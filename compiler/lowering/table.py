@@ -32,7 +32,9 @@ def same_for_all(weight: Tensor, x: Tensor) -> Tensor:
 
 def drawn_parameter(shape: tuple[int, ...], mean: float = 0.0, std: float = 0.02) -> nn.Parameter:
     """A trained tensor that begins with a normal distribution."""
-    return nn.Parameter(nn.init.normal_(torch.empty(shape), mean, std))
+    parameter = nn.Parameter(torch.empty(shape))
+    nn.init.normal_(parameter, mean, std)
+    return parameter
 
 
 class OwnParameter(nn.Module):

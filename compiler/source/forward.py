@@ -83,7 +83,8 @@ def forward_lines(
         code = _call(action, arguments, conditional.get(action.child, False), lent.get(action.child, ()))
         shown = action.writes[0] if len(action.writes) == 1 else None
         lines.append(Line(f"{', '.join(targets)} = {code}" if targets else code, shown))
-    lines.append(Line(f"return {', '.join(names.of[value] for value in body.gives)}"))
+    if body.gives:  # all but a container that nothing reads
+        lines.append(Line(f"return {', '.join(names.of[value] for value in body.gives)}"))
     return lines
 
 

@@ -154,7 +154,7 @@ class _Writer:
         arguments = [f"{name}: Tensor" for name in inputs] + [
             f"{name}: {'Tensor' if path in self.found.tensors else 'nn.Module'}" for path, name in parameters.items()
         ]
-        result = "Tensor" if len(cls.body.gives) == 1 else "tuple[Tensor, ...]"
+        result = {0: "None", 1: "Tensor"}.get(len(cls.body.gives), "tuple[Tensor, ...]")
         yield f"    def forward({', '.join(['self', *arguments])}) -> {result}:"
         column = min(max(len(line.code) for line in lines), COMMENT_COLUMN)
         for line in lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -53,6 +54,17 @@ def test_weights_follow_the_seed_and_leave_the_global_random_state_alone() -> No
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not torch.equal(one.conv1.weight, other.conv1.weight)
+
+
+def test_threads_that_build_at_the_same_time_draw_each_what_its_seed_says() -> None:
+    network = netspec.load("resnet")
+    expected = [build(network, seed).state_dict() for seed in range(4)]
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda turn: build(network, turn % 4).state_dict(), range(40)))
+    for turn, state in enumerate(found):
+        assert all(torch.equal(tensor, expected[turn % 4][key]) for key, tensor in state.items())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_layers_alike_that_are_given_their_weights_have_each_its_own() -> None:

@@ -123,6 +123,16 @@ def test_a_result_that_nothing_reads_has_no_name() -> None:
     assert "_, x, _ = self.a(x)" in python_source(network)
 
 
+def test_a_container_that_nothing_reads_returns_nothing() -> None:
+    unread = "a: {residual: [{conv: 2, kernel: 1}]}, b: {conv: 4, kernel: 1, from: x}"
+    text = f"netspec: 1\ninputs: {{x: {{shape: [N, 3, 8, 8]}}}}\nnet: {{{unread}}}\n"
+    network = check_source(Source("spec.yaml", text)).network
+    assert network is not None
+    source = assert_the_same(network, SIZES)
+    assert "def forward(self, x: Tensor) -> None:" in source
+    assert source.count("return") == 1
+
+
 def test_text_from_a_spec_does_not_run() -> None:
     name = 'x\\"""\nraise SystemExit(3)\n"""'
     text = (

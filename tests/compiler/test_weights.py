@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,40 @@ def test_what_does_not_fit_is_told(given: object, message: str, tmp_path: Path) 
         load("lenet5").onnx(tmp_path / "m.onnx", weights=given)
     assert message in str(caught.value)
     assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda tensor: tensor.to_sparse(), "sparse"),
+        (lambda tensor: tensor.to("meta"), "a shape without numbers, on the device `meta`"),
+        (lambda tensor: tensor.to(torch.complex64), "complex64"),
+        (lambda tensor: (100 * tensor).to(torch.int8), "int8"),
+    ],
+)
+def test_weights_that_are_no_plain_numbers_are_told(
+    change: Callable[[Tensor], Tensor], what: str, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save(weights | {"fc1.weight": change(weights["fc1.weight"])}, tmp_path / "odd.pth")
+    done = run("export", "lenet5", "--weights", tmp_path / "odd.pth", "-o", tmp_path / "m.onnx")
+    assert done.exit_code == 1
+    assert f"odd.pth` holds weights that can't be computed with\n  fc1.weight: {what}\n" in done.output
+
+
+def test_layers_whose_weights_are_one_tensor_in_a_checkpoint_train_each_its_own(tmp_path: Path) -> None:
+    spec = tmp_path / "tied.yaml"
+    layers = "{flatten: flatten, a: {linear: 64}, relu: relu, b: {linear: 64}, c: {linear: 10}}"
+    train = "{data: digits, epochs: 1}"
+    spec.write_text(f"netspec: 1\ninputs: {{image: {{shape: [N, 1, 8, 8]}}}}\nnet: {layers}\ntrain: {train}\n")
+    state = build(load(spec)).state_dict()
+    flat = state["a.weight"].flatten()
+    state |= {"b.weight": state["a.weight"], "b.bias": flat[:64], "c.bias": flat[60:70]}
+    torch.save(state, tmp_path / "tied.pth")
+    module = load(spec).torch(weights=tmp_path / "tied.pth")
+    assert same(dict(module.state_dict()), state)
+    with torch.no_grad():
+        module.get_parameter("a.weight").zero_()
+    state["a.weight"] = torch.zeros(64, 64)
+    assert same(dict(module.state_dict()), state)
+    done = run("train", spec, "--weights", tmp_path / "tied.pth", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output

@@ -491,3 +491,14 @@ def test_a_library_of_blocks_is_valid_and_no_network(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="a library of blocks is no network") as caught:
         netspec.load(path)
     assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["library"]
+
+
+def test_a_layer_that_is_an_argument_may_be_called_as_an_op_is(load: Load) -> None:
+    text = (
+        "blocks: {unit: {args: {relu: {type: layer, default: relu}}, net: {a: relu}}}\n"
+        "net: {a: unit, b: {unit: , relu: tanh}, c: {unit: , relu: {leaky_relu: 0.2}}, d: {unit: , relu: relu}}"
+    )
+    network = load(text)
+    assert [op.kind for op in (layer["op"] for _, layer in network.layers()) if op] == [
+        "relu", "tanh", "leaky_relu", "relu",
+    ]  # fmt: skip

@@ -184,5 +184,5 @@ def test_a_tree_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyP
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(description, "version", missing)
+    monkeypatch.setattr("importlib.metadata.version", missing)
     assert description.server_metadata()["version"] == "unknown"

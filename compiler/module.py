@@ -128,10 +128,13 @@ def build(network: Network, seed: int = 0, weights: Mapping[str, Tensor] | None 
     with _random_state, without_collections(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         with nullcontext() if weights is None else undrawn():
-            modules = {module: _leaf(network, path, layer, readers) for module, (path, layer) in uses.items()}
+            modules = {module: _leaf(network, layer) for module, (path, layer) in uses.items()}
         if weights is not None:
             for module, (_, layer) in uses.items():
                 _fill(modules[module], module, layer["weights"], weights)
+        for module, (path, layer) in uses.items():
+            if _may_overwrite(network, path, layer, readers):
+                modules[module].__dict__["inplace"] = True  # past `__setattr__`, as in `Container`
         return _container(plans_of(network), "", modules)
 
 
@@ -148,7 +151,7 @@ def submodule(module: nn.Module, path: str) -> nn.Module:
     return found
 
 
-def _leaf(network: Network, path: str, layer: Layer, readers: Mapping[str, int]) -> Callee:
+def _leaf(network: Network, layer: Layer) -> Callee:
     op = layer["op"]
     assert op is not None
     inputs = tuple([network.nodes[node]["output"] for node in layer["inputs"]])
@@ -161,14 +164,20 @@ def _leaf(network: Network, path: str, layer: Layer, readers: Mapping[str, int])
     else:  # another package's lowering may build on one of ours, and change the module
         with unshared():
             module = lowering.torch(op, inputs)
-    if lowering.works_in_place and layer["module"] == path and not network.is_shared(path):
-        first = layer["inputs"][0]
-        # It may write over what it alone reads, if that one's backward pass does without.
-        maker = network.layer(first)["op"]
-        whole = None if isinstance(maker, Part) else maker  # a part is a view of what others may read
-        if readers[first] == 1 and whole is not None and lowering_of(whole).overwritable:
-            module.__dict__["inplace"] = True  # past `__setattr__`, as in `Container`
     return OwnTensor(module) if isinstance(module, OwnParameter) else module
+
+
+def _may_overwrite(network: Network, path: str, layer: Layer, readers: Mapping[str, int]) -> bool:
+    """Whether a layer may write over its first input: it alone reads that, and what made it needs it no more."""
+    op = layer["op"]
+    assert op is not None
+    if not lowering_of(op).works_in_place or layer["module"] != path or network.is_shared(path):
+        return False
+    first = layer["inputs"][0]
+    maker = network.layer(first)["op"]
+    if maker is None or isinstance(maker, Part):  # a part is a view of what others may read
+        return False
+    return readers[first] == 1 and lowering_of(maker).overwritable
 
 
 def _fill(callee: Callee, path: str, names: Iterable[str], weights: Mapping[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 # By class and arguments the modules that were made in `undrawn`; None outside of it.
 _made: ContextVar[dict[Hashable, nn.Module] | None] = ContextVar("made", default=None)
+_PLAIN = {bool, int, float, str, tuple, type(None)}
 # The attributes in which every module holds its tensors, hooks and modules.
 _CONTAINERS = [name for name, value in vars(nn.Module()).items() if isinstance(value, (dict, set))]
 
@@ -48,7 +49,7 @@ def made(cls: type[nn.Module], *arguments: Hashable, **options: Hashable) -> nn.
     """The module `cls(*arguments, **options)`, in less time; in `undrawn` in a fraction of it.
 
     Args:
-        cls: draws its weights in `reset_parameters` and has no modules within, as PyTorch's layers have none.
+        cls: draws its weights, if it has any, in `reset_parameters` and has no modules within, as PyTorch's layers do.
     """
     found = _made.get()
     if found is None:
@@ -88,8 +89,8 @@ class _Quick(nn.Module):
     """Takes numbers and tensors without looking for what they are not: modules, or tensors of another name's."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # The first question is the quick one; PyTorch's modes may have parameters of other types, such as fake tensors.
-        if isinstance(value, Tensor) and isinstance(value, nn.Parameter):
+        # The first question is the quick one. PyTorch's modes may have parameters of other types, such as fake tensors.
+        if type(value) not in _PLAIN and isinstance(value, nn.Parameter):
             self._parameters[name] = value
         else:
             object.__setattr__(self, name, value)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, cat, nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
+from compiler.lowering.drawing import made
 from netspec.ops.merging import Add, Concat, Multiply
 from netspec.tensor import TensorType
 
@@ -48,7 +49,7 @@ class AddLowering(Lowering):
 
     @staticmethod
     def torch(op: Add, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return SumOf()
+        return made(SumOf)
 
     @staticmethod
     def expression(op: Add, inputs: Sequence[str]) -> str:
@@ -92,7 +93,7 @@ class ConcatLowering(Lowering):
 
     @staticmethod
     def torch(op: Concat, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return ConcatOf(op.axis)
+        return made(ConcatOf, op.axis)
 
     @staticmethod
     def expression(op: Concat, inputs: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compiler.lowering.base import Emitter, Lowering, by_rank, lowers
+from compiler.lowering.drawing import made
 from compiler.lowering.padding import even, fixed, for_onnx, last_axis_first, padded
 from netspec.ops.pooling import AvgPool, LpPool, MaxPool, Pooling
 from netspec.tensor import TensorType
@@ -39,7 +40,7 @@ class MaxPoolLowering(Lowering):
         maxpool = by_rank(inputs, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
         padding = even(shape.padding)
         if padding is not None:
-            return maxpool(shape.kernel, shape.stride, padding, ceil_mode=op.ceil)
+            return made(maxpool, shape.kernel, shape.stride, padding, ceil_mode=op.ceil)
         return nn.Sequential(
             padded(inputs, _sides(op, inputs[0]), -inf), maxpool(shape.kernel, shape.stride, ceil_mode=op.ceil)
         )

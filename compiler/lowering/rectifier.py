@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from compiler.lowering.base import Emitter, Lowering, lowers
+from compiler.lowering.drawing import made
 from netspec.ops.rectifier import HardSigmoid, HardSwish, HardTanh, LeakyRelu, PRelu, Relu, Relu6
 from netspec.tensor import TensorType
 
@@ -15,7 +16,7 @@ class ReluLowering(Lowering):
 
     @staticmethod
     def torch(op: Relu, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.ReLU()
+        return made(nn.ReLU)
 
     @staticmethod
     def onnx(op: Relu, node: Emitter) -> None:
@@ -28,7 +29,7 @@ class LeakyReluLowering(Lowering):
 
     @staticmethod
     def torch(op: LeakyRelu, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.LeakyReLU(op.slope)
+        return made(nn.LeakyReLU, op.slope)
 
     @staticmethod
     def onnx(op: LeakyRelu, node: Emitter) -> None:
@@ -59,7 +60,7 @@ class Relu6Lowering(Lowering):
 
     @staticmethod
     def torch(op: Relu6, inputs: tuple[TensorType, ...]) -> nn.Module:
-        return nn.ReLU6()
+        return made(nn.ReLU6)
 
     @staticmethod
     def onnx(op: Relu6, node: Emitter) -> None:

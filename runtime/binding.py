@@ -35,10 +35,8 @@ class HostRun:
 
     def __call__(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Runs once; see `Runner`."""
-        if sum([array.nbytes for array in feeds.values()]) < LARGE:
-            results: list[np.ndarray] = self._run(names, feeds)
-        else:
-            results = self._run(names, feeds, self._giving_back)
+        is_large = sum([array.nbytes for array in feeds.values()]) >= LARGE
+        results: list[np.ndarray] = self._run(names, feeds, self._giving_back if is_large else None)
         return results
 
 

@@ -1,4 +1,4 @@
-"""Modules with weights: drawn as PyTorch draws them, or without, where other numbers will take their place."""
+"""How layers' modules are made: with weights drawn as PyTorch draws them, or without, where others will be given."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 # By class and arguments the modules that were made in `undrawn`; None outside of it.
 _made: ContextVar[dict[Hashable, nn.Module] | None] = ContextVar("made", default=None)
+# Types of most attributes, none of which is a parameter.
 _PLAIN = {bool, int, float, str, tuple, type(None)}
 # The attributes in which every module holds its tensors, hooks and modules.
 _CONTAINERS = [name for name, value in vars(nn.Module()).items() if isinstance(value, (dict, set))]
